@@ -1,0 +1,1 @@
+"""The turn: prompt, encoding, engine, receipt, and the pages that show them."""

@@ -1,0 +1,39 @@
+"""One loaded model with all that a turn needs of it: it encodes, it answers, and its weights are under seal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chat.encoding import Encoder
+from chat.engine import Engine, PrefixCache
+from chat.types import ModelInfo
+from chat.weights.load import LoadedModel
+from chat.weights.seal import WeightsSeal
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """Make one with `start_model`; `close` it at the end."""
+
+    info: ModelInfo
+    encoder: Encoder
+    engine: Engine
+    seal: WeightsSeal
+
+    def close(self) -> None:
+        """Stop the engine's thread."""
+        self.engine.close()
+
+
+def start_model(loaded: LoadedModel, prefix_cache: PrefixCache | None = None) -> LocalModel:
+    """Start the engine on loaded weights and take their first fingerprint. Raises WeightsError."""
+    encoder = Encoder(loaded.tokenizer)
+    stop_token_ids = _end_of_sequence_ids(loaded) | encoder.stop_token_ids()
+    engine = Engine(loaded.model, stop_token_ids, prefix_cache)
+    return LocalModel(loaded.info, encoder, engine, WeightsSeal(loaded.model, loaded.info.parameters))
+
+
+def _end_of_sequence_ids(loaded: LoadedModel) -> frozenset[int]:
+    generation = loaded.model.generation_config
+    named = generation.eos_token_id if generation is not None else None
+    return frozenset(named if isinstance(named, list) else [named] if isinstance(named, int) else [])

@@ -1,0 +1,1 @@
+"""The pages, the API, and what turns a receipt into HTML. The only room that imports gradio."""

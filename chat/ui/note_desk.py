@@ -1,0 +1,44 @@
+"""What a click on a note does, on whichever page it happens."""
+
+from __future__ import annotations
+
+from chat.errors import InputError
+from chat.types import Note
+from chat.ui.note_view import draft_list, note_list
+from chat.ui.store import PersonStore
+
+
+def act_on_note(store: PersonStore, action: object, note_id: object, text: object) -> str:
+    """Carry out one action and say in a few words what was done. `text` is what stands in the note's field."""
+    identifier, words = str(note_id), text if isinstance(text, str) else ""
+    match action:
+        case "keep":
+            store.keep_note(identifier, words)
+            return "Note kept. It is used while memory is on."
+        case "edit":
+            store.edit_note(identifier, words)
+            return "Note changed."
+        case "on" | "off":
+            # What stands in the field is what the person sees as the note.
+            store.edit_note(identifier, words)
+            store.switch_note(identifier, action == "on")
+            return f"Note switched {action}."
+        case "delete":
+            store.delete_note(identifier)
+            return "Note deleted."
+        case _:
+            raise InputError(f"There is no such thing to do with a note: “{str(action)[:40]}”.")
+
+
+def drafts_html(store: PersonStore) -> str:
+    """The drafts that wait for this person's review."""
+    return draft_list(drafts := [note for note in store.notes() if note.draft], _sources(store, drafts))
+
+
+def notes_html(store: PersonStore) -> str:
+    """The notes that this person kept."""
+    return note_list(kept := [note for note in store.notes() if not note.draft], _sources(store, kept))
+
+
+def _sources(store: PersonStore, notes: list[Note]) -> dict[str, str]:
+    return store.messages({turn_id for note in notes for turn_id in note.source_turn_ids})

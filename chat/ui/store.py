@@ -1,0 +1,71 @@
+"""What the pages and the API need of one person's shelf in the database. `memory.store.OwnerStore` is one."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from chat.turn import TurnStore
+from chat.types import Conversation, Note, Receipt, Turn
+
+
+class PersonStore(TurnStore, Protocol):
+    """One person's conversations, turns, receipts and notes. NotFound for everything that is not theirs."""
+
+    def new_conversation(
+        self,
+        kind: Literal["chat", "compare", "notes"] = "chat",
+        title: str = "New chat",
+        about: str | None = None,
+    ) -> str:
+        """Make an empty conversation; its id. One that is about another is deleted with it."""
+
+    def conversation(self, conversation_id: str) -> Conversation:
+        """One conversation."""
+
+    def conversations(self, search: str = "", limit: int = 200) -> tuple[Conversation, ...]:
+        """Newest first; with a search, those whose title or turns contain it."""
+
+    def rename_conversation(self, conversation_id: str, title: str) -> None:
+        """Give it another title."""
+
+    def delete_conversation(self, conversation_id: str) -> None:
+        """Delete it with its turns and receipts."""
+
+    def turns(self, conversation_id: str, limit: int = 40) -> tuple[Turn, ...]:
+        """The newest turns, oldest first."""
+
+    def count_turns(self, conversation_id: str) -> int:
+        """How many turns a conversation shows."""
+
+    def turn(self, turn_id: str) -> Turn:
+        """One turn."""
+
+    def messages(self, turn_ids: set[str]) -> dict[str, str]:
+        """The messages of those of the turns that are there, by id."""
+
+    def receipt(self, turn_id: str) -> Receipt:
+        """The receipt of a finished turn."""
+
+    def notes(self) -> tuple[Note, ...]:
+        """All notes, drafts and those switched off included."""
+
+    def add_note(
+        self,
+        text: str,
+        origin: Literal["model", "hand"] = "hand",
+        draft: bool = False,
+        source_turn_ids: tuple[str, ...] = (),
+    ) -> Note:
+        """Save a note behind the others."""
+
+    def edit_note(self, note_id: str, text: str) -> Note:
+        """Give a note another text."""
+
+    def switch_note(self, note_id: str, enabled: bool) -> Note:
+        """Switch a note on or off."""
+
+    def keep_note(self, note_id: str, text: str) -> Note:
+        """Turn a reviewed draft into a note."""
+
+    def delete_note(self, note_id: str) -> None:
+        """Delete a note."""

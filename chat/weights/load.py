@@ -1,0 +1,176 @@
+"""Load a chat model onto the CPU: the default one, one from a local folder, or one from the Hugging Face hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers.tokenization_utils_tokenizers import TokenizersBackend
+
+from chat.config import DEFAULT_MODEL
+from chat.errors import WeightsError
+from chat.types import ModelInfo
+from chat.weights.default_model import DEFAULT_MODEL_ID, ensure_default_model
+from chat.weights.progress import Report, busy_bar, quiet_transformers
+from chat.weights.suitable import check_config, check_tokenizer, check_weights, usable_context_window
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# What a broken, foreign or half-copied folder makes the libraries raise: they have no common root.
+_UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError, SafetensorError)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to run: in eval mode, without gradients, in its checkpoint's own dtype, with its tokenizer."""
+
+    info: ModelInfo
+    model: PreTrainedModel
+    tokenizer: TokenizersBackend
+
+
+def load_model(name: str, data_dir: Path, context_window: int | None, report: Report) -> LoadedModel:
+    """Load the default model, a local folder or a hub id, and check that it is a chat model this app can run.
+
+    Raises WeightsError, which quotes the name and says why, for anything else.
+    """
+    default = name == DEFAULT_MODEL
+    from_hub = not default and not _local(name).is_dir()
+    folder = ensure_default_model(data_dir, report) if default else _folder_of(name, report)
+    with quiet_transformers():
+        config = _read_config(name, folder)
+        check_config(name, config)
+        window = usable_context_window(name, config, context_window)
+        tokenizer = _read_tokenizer(name, folder)
+        weights = _weight_files(name, folder)
+        if from_hub and not weights <= _files_in(folder):
+            _download(name, sorted(weights), report)
+        report(f"Loading {DEFAULT_MODEL_ID if default else name}.")
+        model = _read_model(name, folder)
+    check_weights(name, model, tokenizer)
+    info = ModelInfo(
+        id=DEFAULT_MODEL_ID if default else name,
+        dtype=str(model.dtype).removeprefix("torch."),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        context_window=window,
+    )
+    return LoadedModel(info=info, model=model, tokenizer=tokenizer)
+
+
+def _local(name: str) -> Path:
+    # Path.expanduser would raise for a home that does not exist.
+    return Path(os.path.expanduser(name))
+
+
+def _folder_of(name: str, report: Report) -> Path:
+    folder = _local(name)
+    if folder.is_dir():
+        return folder
+    if not _HUB_ID.fullmatch(name) or name.startswith((".", "~")):
+        raise WeightsError(
+            f"There is no folder “{name}”. Name a folder with a model's files, a Hugging Face hub id like "
+            f"“owner/name”, or “{DEFAULT_MODEL}”."
+        )
+    # The small files come first: a model that cannot be used is refused before gigabytes are downloaded.
+    return _download(name, ["*.json", "*.jinja", "*.model", "*.txt"], report)
+
+
+def _download(name: str, patterns: list[str], report: Report) -> Path:
+    """Bring files of a hub repository into the hub's own cache. Never code, never a pickled checkpoint."""
+    report(f"Asking the Hugging Face hub for {name}.")
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=["*/*"]))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise WeightsError(
+            f"“{name}” is no folder here, and the Hugging Face hub did not give it: {_first_line(error)}"
+        ) from error
+
+
+def _files_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def _weight_files(name: str, folder: Path) -> set[str]:
+    """The safetensors files that the folder has or, for one from the hub, that its index lists."""
+    index = folder / "model.safetensors.index.json"
+    here = {file for file in _files_in(folder) if file.endswith(".safetensors")}
+    try:
+        listed = set(json.loads(index.read_text("utf-8"))["weight_map"].values()) if index.is_file() else here
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise _unreadable(name, error) from error
+    if listed:
+        return listed
+    if not _local(name).is_dir():
+        return {"model.safetensors"}
+    raise WeightsError(
+        f"“{name}” has no .safetensors file. Other formats can carry code, so they are not read; "
+        "choose a version of the model that has safetensors."
+    )
+
+
+def _read_config(name: str, folder: Path) -> PreTrainedConfig:
+    if not (folder / "config.json").is_file():
+        raise WeightsError(f"“{name}” has no config.json, so it is not a model that transformers can read.")
+    try:
+        # Without an explicit False, transformers would ask at the terminal whether to run the model's code.
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except _UNREADABLE as error:
+        if "trust_remote_code" in str(error):
+            raise WeightsError(
+                f"“{name}” needs Python code of its own to run. Code from models is never run here; choose a model "
+                "that transformers knows by itself."
+            ) from error
+        raise _unreadable(name, error) from error
+    return config
+
+
+def _read_tokenizer(name: str, folder: Path) -> TokenizersBackend:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except _UNREADABLE as error:
+        raise WeightsError(f"The tokenizer of “{name}” cannot be read: {_first_line(error)}") from error
+    return check_tokenizer(name, tokenizer)
+
+
+def _read_model(name: str, folder: Path) -> PreTrainedModel:
+    try:
+        with busy_bar("Reading the weights"):
+            read: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype="auto",
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except _UNREADABLE as error:
+        raise _unreadable(name, error) from error
+    model, loading = read
+    # transformers fills what a checkpoint lacks with random numbers and only warns.
+    if loading["missing_keys"]:
+        lacking = sorted(loading["missing_keys"])
+        raise WeightsError(
+            f"The weights of “{name}” are not complete: {len(lacking):,} tensors are missing, “{lacking[0]}” among "
+            "them. Copy or download the model again."
+        )
+    checked: PreTrainedModel = model.eval().requires_grad_(False)
+    return checked
+
+
+def _unreadable(name: str, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"“{name}” cannot be read: {_first_line(error)} If a file was cut short, copy or download the model again."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    text = text if len(text) <= 200 else text[:199] + "…"
+    return text if text.endswith((".", "…")) else text + "."

@@ -1,0 +1,44 @@
+"""The manifest of unpacked weights: what each file's size and SHA-256 were when it was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+_NAME = "manifest.json"
+# Raise it when unpacking changes: weights of an older layout are then unpacked anew.
+_LAYOUT = 1
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path) -> None:
+    """Record every file of a folder that was just written. It comes last: a folder without it is not whole."""
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in sorted(folder.iterdir())}
+    (folder / _NAME).write_text(json.dumps({"layout": _LAYOUT, "files": files}, indent=2) + "\n", "utf-8")
+
+
+def fault_in(folder: Path) -> str | None:
+    """Say in a few words how the folder differs from its manifest; None when every byte is as it was written."""
+    try:
+        manifest = json.loads((folder / _NAME).read_text("utf-8"))
+        if manifest["layout"] != _LAYOUT:
+            return "they were unpacked by another version"
+        files = manifest["files"]
+        # Sizes first, as a file that was cut short shows at once.
+        for name, expected in files.items():
+            if (folder / name).stat().st_size != expected["bytes"]:
+                return f"{name} is {(folder / name).stat().st_size:,} bytes long, not {expected['bytes']:,}"
+        for name, expected in files.items():
+            if sha256_of(folder / name) != expected["sha256"]:
+                return f"{name} was altered"
+    except (FileNotFoundError, NotADirectoryError) as error:
+        return f"{Path(str(error.filename)).name} is missing"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{_NAME} cannot be read"
+    return None

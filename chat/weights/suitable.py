@@ -1,0 +1,100 @@
+"""What a model must be for this app: a causal chat model, without hidden state, with a template and a fast tokenizer.
+
+Each check raises WeightsError with a sentence that quotes the model's name and says why it is not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import LinearAttentionCacheLayerMixin
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.tokenization_utils_tokenizers import TokenizersBackend
+
+from chat.errors import WeightsError
+
+_ANSWERS_WITH_TEXT = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+# These stretch their rotary frequencies when a prompt grows past a length: the buffers would move between turns.
+_MOVING_ROPE = {"dynamic": "max_position_embeddings", "longrope": "original_max_position_embeddings"}
+
+
+def check_config(name: str, config: PreTrainedConfig) -> None:
+    """Refuse, before any weight is read, what is not a causal language model or keeps a state of its own."""
+    model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    architectures = tuple(getattr(config, "architectures", None) or ())
+    answers = not architectures or any(each.endswith(_ANSWERS_WITH_TEXT) for each in architectures)
+    if model_class is None or not answers or config.is_encoder_decoder:
+        kind = architectures[0] if architectures else config.model_type
+        raise WeightsError(
+            f"“{name}” is a {kind}, not a causal language model, so it cannot continue a prompt. "
+            "Choose a decoder-only chat model."
+        )
+    if model_class._is_stateful or _keeps_recurrent_state(config):
+        raise WeightsError(
+            f"“{name}” is a recurrent model: it carries a running state beside the prompt, which no receipt could "
+            "show. Choose a model with attention in every layer."
+        )
+
+
+def _keeps_recurrent_state(config: PreTrainedConfig) -> bool:
+    return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in DynamicCache(config=config).layers)
+
+
+def check_tokenizer(name: str, tokenizer: object) -> TokenizersBackend:
+    """Refuse a tokenizer that cannot tell where each token came from, and one without a chat template."""
+    if not isinstance(tokenizer, TokenizersBackend):
+        raise WeightsError(
+            f"“{name}” has only a slow tokenizer ({type(tokenizer).__name__}), which cannot say which characters a "
+            "token came from. Choose a model with a tokenizer.json."
+        )
+    try:
+        tokenizer.get_chat_template()
+    except ValueError as error:
+        raise WeightsError(
+            f"“{name}” has no chat template, so it is a base model: it continues text and was never taught turns. "
+            "Choose its chat version, often called “Instruct” or “it”."
+        ) from error
+    return tokenizer
+
+
+def usable_context_window(name: str, config: PreTrainedConfig, wanted: int | None) -> int:
+    """The context window to use: the wanted one if the model was trained that far, else the model's own."""
+    text = config.get_text_config(decoder=True)
+    own = getattr(text, "max_position_embeddings", None)
+    window = wanted or own
+    if not window:
+        raise WeightsError(f"“{name}” does not say how long its context window is. Give it with --context-window.")
+    if own and window > own:
+        raise WeightsError(
+            f"A context window of {window:,} tokens is more than “{name}” was trained for. It can be at most {own:,}."
+        )
+    fixed = _window_of_fixed_positions(text)
+    if fixed is not None and window > fixed:
+        raise WeightsError(
+            f"“{name}” changes its position frequencies when a prompt grows past {fixed:,} tokens, so its buffers "
+            f"would not stay as they are. Start it with --context-window {fixed}."
+        )
+    return int(window)
+
+
+def _window_of_fixed_positions(config: PreTrainedConfig) -> int | None:
+    rope: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    layers = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    limits = [
+        layer.get("original_max_position_embeddings") or getattr(config, _MOVING_ROPE[layer["rope_type"]])
+        for layer in layers
+        if layer.get("rope_type") in _MOVING_ROPE
+    ]
+    return min(limits, default=None)
+
+
+def check_weights(name: str, model: PreTrainedModel, tokenizer: TokenizersBackend) -> None:
+    """Refuse a model whose embedding has no row for some token of its tokenizer: it would fail in mid-sentence."""
+    embedding: Any = model.get_input_embeddings()
+    rows, tokens = embedding.weight.shape[0], len(tokenizer)
+    if tokens > rows:
+        raise WeightsError(
+            f"The tokenizer of “{name}” knows {tokens:,} tokens and its weights only {rows:,}: they do not belong "
+            "together. Copy or download the model again."
+        )

@@ -1,0 +1,1 @@
+"""Conversations, notes and receipts on disk. Knows no model and no page."""

@@ -1,0 +1,11 @@
+"""One person's conversations, turns, receipts and notes, behind one flat face."""
+
+from __future__ import annotations
+
+from memory.conversations import Conversations
+from memory.note_shelf import NoteShelf
+from memory.turns import Turns
+
+
+class OwnerStore(Conversations, Turns, NoteShelf):
+    """Everything that one owner has. What belongs to another, does not exist or was never an id is NotFound alike."""

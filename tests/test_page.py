@@ -1,0 +1,485 @@
+"""The pages in Chromium, on the real app with the real model: what a person does and sees."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browsing import CHROMIUM, PATIENCE_MS, PHONE, Visitor
+from playwright.sync_api import Browser, expect, sync_playwright
+from running_app import RunningApp
+
+CORRECTION = "No, Dana runs finance. Priya runs sales."
+QUESTION = "Who runs finance?"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+def _chromium() -> str:
+    import shutil
+
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert found, "Chromium is not installed; `make test` installs it or says how"
+    return found
+
+
+@pytest.fixture(scope="module")
+def app_folder(tmp_path_factory: pytest.TempPathFactory, weights_data_dir: Path) -> Path:
+    """A data folder with the real weights and a database of its own."""
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "models").symlink_to(weights_data_dir / "models")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def app(app_folder: Path) -> Iterator[RunningApp]:
+    with RunningApp(Path("smollm2"), app_folder) as app:
+        yield app
+
+
+@pytest.fixture
+def visitor(browser: Browser, app: RunningApp) -> Iterator[Visitor]:
+    visitor = Visitor(browser, app.url)
+    yield visitor
+    visitor.context.close()
+    assert visitor.faults == []
+
+
+def receipt_of_last_turn(app: RunningApp) -> dict:
+    with sqlite3.connect(app.database) as connection:
+        rows = connection.execute(
+            "SELECT receipt.body FROM receipt JOIN turn ON turn.id = receipt.turn_id ORDER BY turn.created_at DESC"
+        )
+        return json.loads(rows.fetchone()[0])
+
+
+def test_a_correction_lives_in_the_prompt_and_nowhere_else(visitor, app):
+    visitor.open()
+    visitor.set_longest_reply(24)
+
+    visitor.page.get_by_role("button", name="Who runs finance, Priya or Dana?").click()
+    expect(visitor.receipts).to_have_count(1, timeout=PATIENCE_MS)
+    assert CORRECTION not in "".join(visitor.segments("history"))
+    visitor.page.get_by_role("button", name=CORRECTION).click()
+    expect(visitor.receipts).to_have_count(2, timeout=PATIENCE_MS)
+    visitor.say(QUESTION)
+
+    assert CORRECTION in visitor.segments("history")
+    assert visitor.segments("message") == [QUESTION]
+    for receipt in visitor.receipts.all_inner_texts():
+        assert "0 of 134,515,008 weights changed" in receipt
+    expect(visitor.panel).to_contain_text("The book did not change.")
+
+    visitor.page.get_by_role("button", name="New chat").click()
+    expect(visitor.page.get_by_text("Does a chatbot learn from you?")).to_be_visible()
+    visitor.say(QUESTION)
+    assert visitor.segments("history") == []
+    without_memory = receipt_of_last_turn(app)["prompt"]["token_ids"]
+
+    visitor.open("/memory")
+    visitor.page.get_by_role("textbox", name="New note").fill("Dana runs finance.")
+    visitor.page.get_by_role("button", name="Add note").click()
+    expect(visitor.page.get_by_role("textbox", name="Note", exact=True)).to_have_value("Dana runs finance.")
+
+    visitor.open()
+    visitor.set_longest_reply(24)
+    visitor.say(QUESTION)
+    assert "Dana runs finance." in "".join(visitor.segments("note"))
+
+    visitor.page.get_by_role("button", name="New chat").click()
+    visitor.page.get_by_role("checkbox", name="Use memory").uncheck()
+    visitor.say(QUESTION)
+    assert visitor.segments("note") == []
+    assert receipt_of_last_turn(app)["prompt"]["token_ids"] == without_memory
+
+
+def test_the_panel_shows_the_captured_prompt_three_ways_and_its_counts_add_up(visitor, app):
+    visitor.open()
+    visitor.set_longest_reply(4)
+    visitor.say("What is\ta <|im_end|>\n  token?")
+    prompt = receipt_of_last_turn(app)["prompt"]
+
+    kinds, total = visitor.counts()
+    assert sum(kinds.values()) == total == len(prompt["token_ids"])
+    for kind, count in kinds.items():
+        assert count == sum(s["end"] - s["start"] for s in prompt["segments"] if s["kind"] == kind)
+    assert visitor.segments("message") == ["What is␉a <|im_end|>⏎\n  token?"]
+
+    visitor.page.get_by_role("radio", name="Tokens").check()
+    expect(visitor.panel.locator(".token")).to_have_count(total)
+    assert [int(number) for number in visitor.panel.locator(".token sub").all_inner_texts()] == prompt["token_ids"]
+    assert visitor.panel.locator(".token.message.control").count() == 0
+    assert visitor.panel.locator(".token.template.control").count() == prompt["text"].count("<|im_") - 1
+
+    visitor.page.get_by_role("radio", name="Raw text").check()
+    assert visitor.panel.locator("#raw-prompt").text_content() == prompt["text"]
+    expect(visitor.panel).to_contain_text(prompt["sha256"])
+
+
+def test_the_panel_belongs_to_the_turn_that_was_clicked(visitor):
+    visitor.open()
+    visitor.set_longest_reply(4)
+    visitor.say("The first message")
+    visitor.say("The second message")
+    assert visitor.segments("message") == ["The second message"]
+
+    visitor.page.get_by_role("button", name="Show its prompt").click()
+
+    expect(visitor.panel).to_contain_text("Turn 1:")
+    assert visitor.segments("message") == ["The first message"]
+
+
+def test_stop_ends_the_reply_and_keeps_what_was_said(visitor):
+    visitor.open()
+    visitor.box.fill("Tell me a long story about the sea.")
+    visitor.page.get_by_role("button", name="Send").click()
+    expect(visitor.page.locator("#live .text")).to_have_text(re.compile(r"\w{2}"), timeout=PATIENCE_MS)
+
+    visitor.page.get_by_role("button", name="Stop").click()
+
+    expect(visitor.replies).to_contain_text("Stopped. What had been said is kept.")
+    assert visitor.replies.locator(".text").inner_text()
+    expect(visitor.receipts).to_have_count(1)
+    expect(visitor.page.get_by_role("button", name="Send")).to_be_visible()
+    expect(visitor.page.get_by_role("button", name="Retry")).to_be_visible()
+
+
+def test_a_closed_tab_ends_the_reply_and_loses_nothing(browser, app):
+    visitor = Visitor(browser, app.url).open()
+    visitor.box.fill("Tell me a long story about the mountains.")
+    visitor.box.press("Enter")
+    expect(visitor.page.locator("#live .text")).to_have_text(re.compile(r"\w{2}"), timeout=PATIENCE_MS)
+    conversation_id = visitor.conversation_id()
+
+    visitor.page.close()
+    later = visitor.context.new_page()
+    later.goto(f"{app.url}/?c={conversation_id}")
+
+    expect(later.locator("#turns [data-testid=user]")).to_have_text("Tell me a long story about the mountains.")
+
+    def ended() -> bool:
+        later.reload()
+        later.locator("#turns .reply").wait_for()
+        return "Stopped. What had been said is kept." in later.locator("#turns .reply").inner_text()
+
+    assert any(ended() for _ in range(20))
+    visitor.context.close()
+
+
+def test_a_killed_app_shows_the_turn_as_interrupted_and_it_can_be_tried_again(browser, tmp_path, weights_data_dir):
+    (tmp_path / "models").symlink_to(weights_data_dir / "models")
+    with RunningApp(Path("smollm2"), tmp_path) as app:
+        visitor = Visitor(browser, app.url).open()
+        visitor.box.fill("Tell me a long story about the desert.")
+        visitor.box.press("Enter")
+        expect(visitor.page.locator("#live .text")).to_have_text(re.compile(r"\w+\W+\w+\W+\w+"), timeout=PATIENCE_MS)
+        conversation_id = visitor.conversation_id()
+        app.kill9()
+
+    with RunningApp(Path("smollm2"), tmp_path) as app:
+        # Cookies know no ports, so the browser that comes back is the same person.
+        visitor.url = app.url
+        visitor.open(f"/?c={conversation_id}")
+        expect(visitor.page.locator("#turns [data-testid=user]")).to_have_text("Tell me a long story about the desert.")
+        expect(visitor.replies).to_contain_text("Interrupted")
+        visitor.set_longest_reply(8)
+
+        visitor.page.get_by_role("button", name="Retry").click()
+
+        expect(visitor.receipts).to_have_count(1, timeout=PATIENCE_MS)
+        expect(visitor.page.locator("#turns [data-testid=user]")).to_have_count(1)
+    visitor.context.close()
+
+
+def test_a_reply_goes_on_while_its_person_reads_something_else_and_does_not_intrude(visitor):
+    page = visitor.open().page
+    visitor.set_longest_reply(64)
+    visitor.say("Begin a conversation about rivers")
+    page.get_by_role("button", name="New chat").click()
+    expect(page.get_by_text("Does a chatbot learn from you?")).to_be_visible()
+    visitor.box.fill("Tell me a long story about the clouds.")
+    visitor.box.press("Enter")
+    expect(page.locator("#live .text")).to_have_text(re.compile(r"\w{2}"), timeout=PATIENCE_MS)
+
+    page.get_by_role("link", name="Begin a conversation about rivers").click()
+    expect(page.locator("#turns [data-testid=user]")).to_have_text("Begin a conversation about rivers")
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    expect(page.locator("#live")).not_to_contain_text("clouds")
+    visitor.box.fill("A draft for the rivers")
+    clouds = page.get_by_role("link", name="Tell me a long story about the clouds.")
+    clouds.click()
+    expect(page.locator("[data-testid=user]")).to_have_text(["Tell me a long story about the clouds."])
+
+    expect(visitor.receipts).to_have_count(1, timeout=PATIENCE_MS)
+    expect(visitor.box).to_have_value("A draft for the rivers")
+
+
+def test_the_view_can_be_changed_while_the_reply_is_written(visitor):
+    page = visitor.open().page
+    visitor.box.fill("Tell me a long story about the harbour.")
+    visitor.box.press("Enter")
+    expect(page.locator("#live .text")).to_have_text(re.compile(r"\w{2}"), timeout=PATIENCE_MS)
+
+    page.get_by_role("radio", name="Tokens").check()
+
+    expect(visitor.panel.locator(".token.message").last).to_contain_text(".")
+    page.get_by_role("button", name="Stop").click()
+    expect(visitor.receipts).to_have_count(1)
+    expect(visitor.panel.locator(".token.message").last).to_contain_text(".")
+    expect(visitor.panel).to_contain_text("The book did not change.")
+
+
+def test_the_ledger_says_which_turns_were_left_out(browser, tmp_path, weights_data_dir):
+    (tmp_path / "models").symlink_to(weights_data_dir / "models")
+    with RunningApp(Path("smollm2"), tmp_path, "--context-window", "256") as app:
+        visitor = Visitor(browser, app.url).open()
+        visitor.set_longest_reply(64)
+        visitor.say("The oldest message of all, about " + "lighthouses and " * 20 + "the sea.")
+        visitor.say("A second message, about " + "windmills and " * 20 + "the plain.")
+
+        ledger = visitor.panel.locator(".ledger")
+        expect(ledger).to_contain_text("1 thing was left out")
+        expect(visitor.receipts.last).to_contain_text("1 left out of the prompt")
+        ledger.get_by_text("1 thing was left out").click()
+        expect(ledger).to_contain_text("The turn “The oldest message of all, about lighthouses")
+        expect(ledger).to_contain_text("did not fit the context window")
+        visitor.context.close()
+
+
+def test_drafted_notes_are_reviewed_before_they_are_used(visitor):
+    visitor.open()
+    visitor.set_longest_reply(16)
+    visitor.say("My firm is called Larch & Co. and I live in Bergen.")
+
+    visitor.page.get_by_role("button", name="Save to memory").click()
+    draft = visitor.page.get_by_role("textbox", name="Draft").first
+    draft.wait_for()
+    expect(visitor.panel).to_contain_text("Request for notes: the")
+    assert "My firm is called Larch & Co. and I live in Bergen." in visitor.segments("history")
+    drafts = visitor.page.get_by_role("textbox", name="Draft").count()
+    draft.fill("The user's firm is called Larch & Co.")
+    visitor.page.get_by_role("button", name="Keep", exact=True).first.click()
+    expect(visitor.page.get_by_role("textbox", name="Draft")).to_have_count(drafts - 1)
+
+    visitor.open("/memory")
+    note = visitor.page.get_by_role("list", name="Notes").get_by_role("listitem").first
+    expect(note.get_by_role("textbox")).to_have_value("The user's firm is called Larch & Co.")
+    expect(note).to_contain_text("Written by the model, from 1 turn")
+    note.get_by_role("button", name="Switch off").click()
+    expect(visitor.page.get_by_text("Switched off: not put into any prompt.")).to_be_visible()
+    note.get_by_role("button", name="Delete").click()
+    expect(visitor.page.get_by_role("textbox", name="Note", exact=True)).to_have_count(0)
+
+
+def test_compare_asks_one_question_in_three_prompts_and_marks_what_differs(visitor):
+    visitor.open("/memory")
+    visitor.page.get_by_role("textbox", name="New note").fill("The user's dog is called Biscuit.")
+    visitor.page.get_by_role("button", name="Add note").click()
+    visitor.page.get_by_role("textbox", name="Note", exact=True).wait_for()
+    visitor.open()
+    visitor.set_longest_reply(8)
+    visitor.say("What is my dog called? My cat is called Pepper.")
+    visitor.page.locator("a[data-page=Compare]").click()
+    expect(visitor.page.get_by_label("This conversation")).to_have_value(re.compile("My cat is called Pepper"))
+    visitor.page.get_by_role("textbox", name="Question").fill("What is my dog called?")
+
+    visitor.page.get_by_role("button", name="Compare").click()
+
+    expect(visitor.page.locator(".pane .seal")).to_have_count(3, timeout=2 * PATIENCE_MS)
+    fresh, continued, memory = (visitor.page.locator(f"#pane-{name}") for name in ("fresh", "continued", "memory"))
+    assert fresh.locator("mark").count() == 0
+    assert "What is my dog called? My cat is called Pepper." in continued.locator("mark .history").all_inner_texts()
+    assert continued.locator("mark .message").count() == 0, "the question is the same in all three"
+    assert "Biscuit" in "".join(memory.locator("mark .note").all_inner_texts())
+    assert continued.locator(".note").count() == 0
+    for pane in (fresh, continued, memory):
+        assert pane.locator("[data-testid=bot]").inner_text()
+        assert "What is my dog called?" in pane.locator("pre .message").all_inner_texts()
+
+
+def test_conversations_are_listed_searched_renamed_continued_and_deleted_with_a_confirmation(visitor):
+    page = visitor.open().page
+    visitor.set_longest_reply(4)
+    visitor.say("A message about lighthouses")
+    page.get_by_role("button", name="New chat").click()
+    expect(page.get_by_text("Does a chatbot learn from you?")).to_be_visible()
+    visitor.say("A message about windmills")
+    listed = page.get_by_role("navigation", name="Conversations").get_by_role("link")
+    expect(listed).to_have_text(["A message about windmills", "A message about lighthouses"])
+
+    page.get_by_role("textbox", name="Search conversations").press_sequentially("LIGHTHOUSE")
+    expect(listed).to_have_text(["A message about lighthouses"])
+    listed.first.click()
+    expect(page.locator("#turns [data-testid=user]")).to_have_text("A message about lighthouses")
+    visitor.say("And another one")
+    expect(page.locator("#turns [data-testid=user]")).to_have_count(2)
+
+    page.get_by_role("button", name="Rename").click()
+    page.get_by_role("textbox", name="Title").fill("Towers by the sea")
+    page.get_by_role("button", name="Save title").click()
+    expect(page.get_by_role("heading", name="Towers by the sea")).to_be_visible()
+
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.get_by_text("Delete “Towers by the sea” and its 2 turns?")).to_be_visible()
+    page.get_by_role("button", name="Keep", exact=True).click()
+    expect(page.get_by_role("button", name="Delete for good")).to_be_hidden()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete for good").click()
+    expect(page.get_by_text("No conversation contains “LIGHTHOUSE”.")).to_be_visible()
+    page.get_by_role("textbox", name="Search conversations").fill("")
+    expect(listed).to_have_text(["A message about windmills"])
+
+
+def test_what_is_typed_stays_text(visitor):
+    hostile = "<img src=x onerror=alert(1)><b>bold</b> {{value}} ${1+1} **stars** <script>alert(2)</script>"
+    visitor.open()
+    visitor.set_longest_reply(4)
+    visitor.say(hostile)
+
+    assert visitor.page.locator("#turns [data-testid=user]").inner_text() == hostile
+    assert visitor.segments("message") == [hostile]
+    assert visitor.page.locator("#book img, #book script, #turns b").count() == 0
+    visitor.page.reload()
+    expect(visitor.page.locator("#turns [data-testid=user]")).to_have_text(hostile)
+
+
+def test_an_empty_message_is_refused_in_one_sentence_and_a_long_one_keeps_its_text(visitor):
+    visitor.open()
+    visitor.page.get_by_role("button", name="Send").click()
+    expect(visitor.page.get_by_role("alert")).to_have_text("The message is empty. Write something first.")
+
+    long = "word " * 40_000
+    visitor.box.fill(long)
+    visitor.page.get_by_role("button", name="Send").click()
+
+    expect(visitor.page.get_by_role("alert")).to_contain_text("tokens and 7,936 fit")
+    assert visitor.box.input_value() == long
+
+
+def test_two_tabs_cannot_answer_in_one_conversation_at_once(visitor):
+    visitor.open()
+    visitor.box.fill("Tell me a long story about the forest.")
+    visitor.box.press("Enter")
+    expect(visitor.page.locator("#live .text")).to_have_text(re.compile(r"\w{2}"), timeout=PATIENCE_MS)
+    second = visitor.context.new_page()
+    second.goto(f"{visitor.url}/?c={visitor.conversation_id()}")
+    expect(second.locator("#live [data-testid=user]")).to_have_text("Tell me a long story about the forest.")
+    expect(second.get_by_text("Being answered.")).to_be_visible()
+
+    second.get_by_role("textbox", name="Message").fill("Me too")
+    second.get_by_role("textbox", name="Message").press("Enter")
+
+    expect(second.get_by_role("alert")).to_contain_text("Another message is being answered in this conversation")
+    expect(second.get_by_role("textbox", name="Message")).to_have_value("Me too")
+    visitor.page.get_by_role("button", name="Stop").click()
+    expect(visitor.receipts).to_have_count(1, timeout=PATIENCE_MS)
+
+
+def test_another_person_sees_nothing_of_a_conversation_whose_address_they_know(browser, visitor, app):
+    visitor.open()
+    visitor.set_longest_reply(4)
+    visitor.say("My secret is the word swordfish.")
+    stranger = Visitor(browser, app.url)
+
+    stranger.open(f"/?c={visitor.conversation_id()}")
+
+    expect(stranger.page.get_by_role("alert")).to_contain_text("There is no conversation")
+    assert "swordfish" not in stranger.page.content()
+    expect(stranger.page.locator("#shelf")).to_contain_text("Your conversations will be listed here.")
+    stranger.context.close()
+
+
+def test_on_a_phone_the_box_is_in_sight_and_the_prompt_one_tap_away(browser, app):
+    visitor = Visitor(browser, app.url, PHONE).open()
+    expect(visitor.panel).to_be_hidden()
+    visitor.set_longest_reply(4)
+    visitor.say("Hello from a phone")
+    expect(visitor.box).to_be_in_viewport()
+
+    visitor.page.get_by_role("button", name="Its prompt is shown").click()
+    expect(visitor.panel).to_be_visible()
+    assert visitor.segments("message") == ["Hello from a phone"]
+    visitor.page.get_by_role("button", name="Back to the chat").click()
+    expect(visitor.panel).to_be_hidden()
+
+    visitor.page.get_by_role("button", name="Menu").click()
+    expect(visitor.page.get_by_role("button", name="New chat")).to_be_in_viewport()
+    for path in ("/", "/compare", "/memory"):
+        visitor.open(path)
+        assert visitor.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is too wide"
+    visitor.context.close()
+
+
+def test_the_keyboard_is_enough(visitor):
+    page = visitor.open().page
+    visitor.set_longest_reply(4)
+    visitor.box.focus()
+    page.keyboard.type("first line")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("second line")
+    page.keyboard.press("Enter")
+    expect(visitor.receipts).to_have_count(1, timeout=PATIENCE_MS)
+    assert page.locator("#turns [data-testid=user]").inner_text() == "first line\nsecond line"
+
+    page.get_by_role("checkbox", name="Show exact prompt").focus()
+    page.keyboard.press("Space")
+    expect(visitor.panel).to_be_hidden()
+    page.get_by_role("button", name="Its prompt is shown").focus()
+    page.keyboard.press("Enter")
+    expect(visitor.panel).to_be_visible()
+
+
+def test_the_switches_are_remembered_and_the_address_brings_the_conversation_back(visitor):
+    page = visitor.open().page
+    visitor.set_longest_reply(4)
+    visitor.say("Remember this address")
+    page.get_by_role("checkbox", name="Use memory").uncheck()
+    page.get_by_role("checkbox", name="Show exact prompt").uncheck()
+    expect(visitor.panel).to_be_hidden()
+
+    page.reload()
+
+    expect(page.locator("#turns [data-testid=user]")).to_have_text("Remember this address")
+    expect(page.get_by_role("checkbox", name="Use memory")).not_to_be_checked()
+    expect(page.get_by_role("checkbox", name="Show exact prompt")).not_to_be_checked()
+    expect(visitor.panel).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_any_page(visitor, scheme):
+    visitor.page.emulate_media(color_scheme=scheme)
+    visitor.open()
+    visitor.set_longest_reply(4)
+    visitor.say("Is this page for everybody?")
+    conversation = f"/?c={visitor.conversation_id()}"
+    for path in (conversation, "/", "/compare", "/memory"):
+        visitor.open(path)
+        results = Axe().run(visitor.page).response
+        assert len(results["passes"]) > 10, "axe looked at an empty page"
+        found = [(rule["id"], rule["nodes"][0]["html"]) for rule in results["violations"]]
+        assert found == [], f"{path} in {scheme}"
+
+
+def test_no_request_leaves_this_computer(visitor):
+    visitor.open()
+    visitor.set_longest_reply(4)
+    visitor.say("Whom do you talk to?")
+    visitor.page.get_by_role("button", name="API").click()
+    visitor.page.get_by_text("API documentation").wait_for()
+    for path in ("/compare", "/memory"):
+        visitor.open(path)
+
+    elsewhere = [url for url in visitor.asked if not url.startswith((visitor.url, "data:", "blob:"))]
+    assert len(visitor.asked) > 10
+    assert elsewhere == []
