@@ -66,7 +66,7 @@ def receipt_of_last_turn(app: RunningApp) -> dict:
 
 def test_a_correction_lives_in_the_prompt_and_nowhere_else(visitor, app):
     visitor.open()
-    visitor.set_longest_reply(24)
+    visitor.set_longest_reply(12)
 
     visitor.page.get_by_role("button", name="Who runs finance, Priya or Dana?").click()
     expect(visitor.receipts).to_have_count(1, timeout=PATIENCE_MS)
@@ -93,7 +93,7 @@ def test_a_correction_lives_in_the_prompt_and_nowhere_else(visitor, app):
     expect(visitor.page.get_by_role("textbox", name="Note", exact=True)).to_have_value("Dana runs finance.")
 
     visitor.open()
-    visitor.set_longest_reply(24)
+    visitor.set_longest_reply(12)
     visitor.say(QUESTION)
     assert "Dana runs finance." in "".join(visitor.segments("note"))
 
@@ -204,7 +204,7 @@ def test_a_killed_app_shows_the_turn_as_interrupted_and_it_can_be_tried_again(br
 
 def test_a_reply_goes_on_while_its_person_reads_something_else_and_does_not_intrude(visitor):
     page = visitor.open().page
-    visitor.set_longest_reply(64)
+    visitor.set_longest_reply(40)
     visitor.say("Begin a conversation about rivers")
     page.get_by_role("button", name="New chat").click()
     expect(page.get_by_text("Does a chatbot learn from you?")).to_be_visible()
@@ -244,9 +244,9 @@ def test_the_ledger_says_which_turns_were_left_out(browser, tmp_path, weights_da
     (tmp_path / "models").symlink_to(weights_data_dir / "models")
     with RunningApp(Path("smollm2"), tmp_path, "--context-window", "256") as app:
         visitor = Visitor(browser, app.url).open()
-        visitor.set_longest_reply(64)
-        visitor.say("The oldest message of all, about " + "lighthouses and " * 20 + "the sea.")
-        visitor.say("A second message, about " + "windmills and " * 20 + "the plain.")
+        visitor.set_longest_reply(16)
+        visitor.say("The oldest message of all, about " + "lighthouses and " * 28 + "the sea.")
+        visitor.say("A second message, about " + "windmills and " * 28 + "the plain.")
 
         ledger = visitor.panel.locator(".ledger")
         expect(ledger).to_contain_text("1 thing was left out")
