@@ -137,8 +137,11 @@
       following = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
     });
     new MutationObserver(() => {
-      // The welcome is read from its beginning.
-      if (following && log.querySelector(".turn")) log.scrollTop = log.scrollHeight;
+      // The welcome is read from its beginning, and so are drafts, which may fill more than the screen.
+      if (!following || !log.querySelector(".turn")) return;
+      const drafts = log.querySelector(".drafts");
+      if (drafts) log.scrollTop += drafts.getBoundingClientRect().top - log.getBoundingClientRect().top;
+      else log.scrollTop = log.scrollHeight;
     }).observe(log, { childList: true, subtree: true, characterData: true });
   };
 

@@ -290,7 +290,7 @@ def test_a_click_that_says_nothing_usable_changes_nothing(person: Browser, event
     before = person.call("notes")
     person.page_event("act_on_turn", [turn["conversation_id"], "Segments", True, *SETTINGS], event_data)
     person.page_event("open_clicked", ["Segments"], event_data)
-    person.page_event("act_on_draft", [], event_data)
+    person.page_event("act_on_draft", ["", "Segments"], event_data)
     person.page_event("act", [], event_data)
     assert person.call("notes") == before
     assert "Hello" in person.opened(turn["conversation_id"])

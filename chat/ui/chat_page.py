@@ -15,7 +15,7 @@ from chat.ui.chat_screen import ChatScreen
 from chat.ui.following import Following
 from chat.ui.frame import QUIETLY, Updates, alert, clicked, sampling_from, telling_errors
 from chat.ui.gaze import Gaze, Gazes
-from chat.ui.note_desk import act_on_note, drafts_html
+from chat.ui.note_desk import act_on_note
 from chat.ui.owner import owner_of
 from chat.ui.prompt_view import View
 from chat.ui.service import Service
@@ -50,7 +50,7 @@ class ChatPage:
         parts.search.change(self.search, [*here, parts.search], parts.shelf, **QUIETLY)
         parts.view.change(self.show_view, [*here, parts.shown_turn], parts.panel, **QUIETLY)
         parts.remember.click(self.remember, here, **to_all)
-        parts.drafts.click(self.act_on_draft, [], **to_all)
+        parts.drafts.click(self.act_on_draft, here, **to_all)
         parts.rename.click(lambda: gr.update(visible=True), [], parts.rename_row, **QUIETLY)
         parts.rename.click(None, js="marginalia.focusTitle")
         parts.keep_title.click(lambda: gr.update(visible=False), [], parts.rename_row, **QUIETLY)
@@ -157,11 +157,13 @@ class ChatPage:
         yield from self._following.notes(self._store(request), gaze, events)
 
     @telling_errors
-    def act_on_draft(self, event: gr.EventData, request: gr.Request) -> Iterator[Updates]:
+    def act_on_draft(
+        self, event: gr.EventData, request: gr.Request, conversation_id: str, view: View
+    ) -> Iterator[Updates]:
         """A draft was kept or dropped."""
-        store, asked = self._store(request), clicked(event)
+        store, asked, gaze = self._store(request), clicked(event), self._gaze(request, conversation_id, view)
         said = act_on_note(store, asked.get("action"), asked.get("id"), asked.get("text"))
-        yield {self.parts.drafts: drafts_html(store), self.parts.status: escaped(said), self.parts.error: ""}
+        yield self._screen.drafts(store, gaze) | {self.parts.status: escaped(said), self.parts.error: ""}
 
     def _store(self, request: gr.Request) -> PersonStore:
         return self._service.store_of(owner_of(request))

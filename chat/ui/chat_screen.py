@@ -11,7 +11,7 @@ from chat.types import PromptRecord, Turn
 from chat.ui.chat_parts import ChatParts, model_line
 from chat.ui.frame import Updates
 from chat.ui.gaze import Gaze
-from chat.ui.note_desk import drafts_html
+from chat.ui.note_desk import drafts_after
 from chat.ui.prompt_view import View, empty_panel, missing_panel, prompt_panel
 from chat.ui.store import PersonStore
 from chat.ui.story import next_step, welcome
@@ -61,7 +61,7 @@ class ChatScreen:
             parts.model_name: self._fill(turns[-1]),
             parts.log: conversation_log(finished, shown_turn.id, older),
             parts.hint: next_step(turns) if len(finished) == len(turns) and not older else "",
-            parts.drafts: drafts_html(store),
+            parts.drafts: drafts_after(store, turns),
             parts.panel: self.panel(store, shown_turn.id, gaze.view),
             **self._offered(True),
             **({} if turns[-1].finish_reason else self._answering(turns[-1])),
@@ -71,6 +71,11 @@ class ChatScreen:
         """The conversations at the side that something was said in."""
         listed = store.conversations(gaze.search)
         return {self._parts.shelf: conversation_list(listed, gaze.conversation_id, gaze.search)}
+
+    def drafts(self, store: PersonStore, gaze: Gaze) -> Updates:
+        """The drafts to review where the conversation stands."""
+        turns = store.turns(gaze.conversation_id, gaze.limit) if gaze.conversation_id else ()
+        return {self._parts.drafts: drafts_after(store, turns)}
 
     def panel(self, store: PersonStore, turn_id: str, view: View) -> str:
         """The margin for one turn, whether it is finished or runs."""
@@ -100,7 +105,7 @@ class ChatScreen:
             parts.model_name: model_line(self._model.info),
             parts.log: welcome(),
             parts.hint: "",
-            parts.drafts: drafts_html(store),
+            parts.drafts: drafts_after(store, ()),
             parts.panel: empty_panel(),
             **self._offered(False),
         }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chat.errors import InputError
-from chat.types import Note
-from chat.ui.note_view import draft_list, note_list
+from chat.types import Note, Turn
+from chat.ui.note_view import draft_list, drafts_elsewhere, note_list
 from chat.ui.store import PersonStore
 
 
@@ -32,12 +34,27 @@ def act_on_note(store: PersonStore, action: object, note_id: object, text: objec
 
 def drafts_html(store: PersonStore) -> str:
     """The drafts that wait for this person's review."""
-    return draft_list(drafts := [note for note in store.notes() if note.draft], _sources(store, drafts))
+    return draft_list(drafts := _drafts(store), _sources(store, drafts))
+
+
+def drafts_after(store: PersonStore, turns: Sequence[Turn]) -> str:
+    """The drafts drawn from a conversation as far as it has gone; of all others only that they wait.
+
+    Once the conversation goes on, what is said next matters more than a review that can be had at any time.
+    """
+    last = next((turn.id for turn in reversed(turns) if turn.reply or not turn.finish_reason), None)
+    drafts = _drafts(store)
+    here = [note for note in drafts if last in note.source_turn_ids]
+    return draft_list(here, _sources(store, here)) + drafts_elsewhere(len(drafts) - len(here))
 
 
 def notes_html(store: PersonStore) -> str:
     """The notes that this person kept."""
     return note_list(kept := [note for note in store.notes() if not note.draft], _sources(store, kept))
+
+
+def _drafts(store: PersonStore) -> list[Note]:
+    return [note for note in store.notes() if note.draft]
 
 
 def _sources(store: PersonStore, notes: list[Note]) -> dict[str, str]:

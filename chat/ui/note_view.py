@@ -20,6 +20,14 @@ def draft_list(drafts: Sequence[Note], sources: Mapping[str, str]) -> str:
     )
 
 
+def drafts_elsewhere(count: int) -> str:
+    """One line about drafts that are not shown here."""
+    if not count:
+        return ""
+    wait = "1 draft of a note waits" if count == 1 else f"{count:,} drafts of notes wait"
+    return f'<p class="hint">{wait} for your review under <a href="/memory">Memory</a>.</p>'
+
+
 def note_list(notes: Sequence[Note], sources: Mapping[str, str]) -> str:
     """The kept notes, in the order in which they stand in the prompt."""
     if not notes:

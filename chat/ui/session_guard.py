@@ -20,7 +20,7 @@ from chat.ui.owner import token_in
 
 # Beyond this many sessions or events the oldest are forgotten; by then their streams have long ended.
 MOST_REMEMBERED = 20_000
-# The longest request body: a message of a million characters, each escaped as \uXXXX, and then some.
+# The longest request body: a message of a million characters, each escaped in six bytes, and then some.
 MOST_BODY_BYTES = 8 * 2**20
 
 
