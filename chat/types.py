@@ -43,7 +43,10 @@ class History:
 
 @dataclass(frozen=True)
 class Note:
-    """One saved line, and the turns it was drawn from. A draft waits for its person's review."""
+    """One saved line, and the turns it was drawn from. A draft waits for its person's review.
+
+    `replaces` is the id of an older note that this one makes outdated, as long as that note exists.
+    """
 
     id: str
     text: str
@@ -52,6 +55,7 @@ class Note:
     origin: Literal["model", "hand"] = "hand"
     source_turn_ids: tuple[str, ...] = ()
     created_at: str = ""
+    replaces: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from chat.types import Note
@@ -25,18 +25,27 @@ class NoteShelf(Owned):
         return self._listed()
 
     def add_note(
-        self, text: str, origin: NoteOrigin = "hand", draft: bool = False, source_turn_ids: Iterable[str] = ()
+        self,
+        text: str,
+        origin: NoteOrigin = "hand",
+        draft: bool = False,
+        source_turn_ids: Iterable[str] = (),
+        replaces: str | None = None,
     ) -> Note:
-        """Put a note at the end of the shelf. Raises InputError for its text, NotFound for a source."""
-        checked = checked_note(text)
+        """Put a note at the end of the shelf; a note that it replaces is switched off, by a draft once it is kept.
+
+        Raises InputError for its text, NotFound for a source or for the note to replace.
+        """
+        row = NoteRow(id=new_id(), owner=self._owner, text=checked_note(text), origin=origin, draft=draft)
         with self._transactions.writing() as session:
             sources = {self._turn_row(session, turn_id).id for turn_id in source_turn_ids}
-            last = session.scalar(select(func.max(NoteRow.position)).where(NoteRow.owner == self._owner))
-            position = 0 if last is None else last + 1
-            row = NoteRow(id=new_id(), owner=self._owner, position=position, text=checked, origin=origin, draft=draft)
+            row.replaces = None if replaces is None else self._note_row(session, replaces).id
+            row.position = self._next_position(session)
             session.add(row)
             session.flush()
             session.add_all(NoteSourceRow(note_id=row.id, turn_id=turn_id) for turn_id in sources)
+            if not draft:
+                self._switch_off_replaced(session, row)
             session.flush()
             return _notes(session, [row])[0]
 
@@ -49,8 +58,14 @@ class NoteShelf(Owned):
         return self._changed(note_id, enabled=enabled)
 
     def keep_note(self, note_id: str, text: str) -> Note:
-        """Turn a draft into a note, with the text as its person reviewed it."""
-        return self._changed(note_id, text=checked_note(text), draft=False)
+        """Turn a draft into a note, with the text as its person reviewed it; what it replaces is switched off."""
+        checked = checked_note(text)
+        with self._transactions.writing() as session:
+            row = self._note_row(session, note_id)
+            # Only once: the person may since have switched the old note on again.
+            if row.draft:
+                self._switch_off_replaced(session, row)
+            return _change(session, row, text=checked, draft=False)
 
     def delete_note(self, note_id: str) -> None:
         """Delete a note; the turns it came from stay."""
@@ -64,12 +79,24 @@ class NoteShelf(Owned):
 
     def _changed(self, note_id: str, **values: str | bool) -> Note:
         with self._transactions.writing() as session:
-            row = self._note_row(session, note_id)
-            for name, value in values.items():
-                setattr(row, name, value)
-            row.updated_at = now()
-            session.flush()
-            return _notes(session, [row])[0]
+            return _change(session, self._note_row(session, note_id), **values)
+
+    def _next_position(self, session: Session) -> int:
+        last = session.scalar(select(func.max(NoteRow.position)).where(NoteRow.owner == self._owner))
+        return 0 if last is None else last + 1
+
+    def _switch_off_replaced(self, session: Session, row: NoteRow) -> None:
+        """Switched off and not deleted, so that nothing is lost if the newer note is the wrong one."""
+        outdated = (NoteRow.id == row.replaces, NoteRow.owner == self._owner)
+        session.execute(update(NoteRow).where(*outdated).values(enabled=False, updated_at=now()))
+
+
+def _change(session: Session, row: NoteRow, **values: str | bool) -> Note:
+    for name, value in values.items():
+        setattr(row, name, value)
+    row.updated_at = now()
+    session.flush()
+    return _notes(session, [row])[0]
 
 
 def _notes(session: Session, rows: Iterable[NoteRow]) -> tuple[Note, ...]:
@@ -95,4 +122,5 @@ def _note(row: NoteRow, source_turn_ids: tuple[str, ...]) -> Note:
         origin=row.origin,
         source_turn_ids=source_turn_ids,
         created_at=iso(row.created_at),
+        replaces=row.replaces,
     )

@@ -123,7 +123,7 @@ class ReceiptRow(Base):
 
 
 class NoteRow(Base):
-    """One saved line, and whose it is."""
+    """One saved line, and whose it is. `replaces` is the note that it makes outdated."""
 
     __tablename__ = "note"
 
@@ -136,6 +136,7 @@ class NoteRow(Base):
     origin: Mapped[NoteOrigin] = mapped_column(String(16))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    replaces: Mapped[str | None] = mapped_column(ForeignKey("note.id", ondelete="SET NULL"), index=True)
 
 
 class NoteSourceRow(Base):

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer
 from chat.prompt import SYSTEM_TEXT
 
 ENDPOINTS = {"/chat", "/receipt", "/new_conversation", "/remember", "/notes", "/compare"}
+NOTE_KEYS = {"id", "text", "enabled", "draft", "origin", "source_turn_ids", "created_at", "replaces"}
 KEYS = {
     "": {
         "turn_id",
@@ -194,6 +195,8 @@ def test_remembered_notes_are_listed_and_stand_in_the_next_prompt_only_while_mem
     assert client.predict(api_name="/notes") == written
     assert all(note["source_turn_ids"] == [turn["turn_id"]] for note in written)
     assert all(note["enabled"] and not note["draft"] and note["origin"] == "model" for note in written)
+    assert {frozenset(note) for note in written} == {frozenset(NOTE_KEYS)}
+    assert {note["replaces"] for note in written} == {None}
 
     with_notes = receipt_of(client, chat(client, "Who runs finance?", use_memory=True))
     told = [(segment["note_id"], segment["text"]) for segment in segments(with_notes, "note") if segment["note_id"]]

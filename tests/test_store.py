@@ -6,13 +6,16 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy import Engine, create_engine, event, select, text
 
 from chat.errors import ConversationBusy, InputError, MarginaliaError, NotFound, StoreError
 from chat.types import (
@@ -100,6 +103,60 @@ def test_the_migrations_build_exactly_the_tables_of_the_program(database, url): 
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     engine.dispose()
+
+
+def migrate(url, step, revision, *statements):
+    """Take a database to a revision by Alembic's command of this name, and execute statements there."""
+    config = Config()
+    config.set_main_option("script_location", "memory:migrations")
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA foreign_keys = ON"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        step(config, revision)
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+AS_THE_FIRST_RELEASE_LEFT_IT = (
+    "INSERT INTO conversation (id, owner, kind, title, created_at, updated_at) VALUES "
+    f"('{'c' * 32}', 'ada', 'chat', 'Finance', '2025-01-01', '2025-01-01')",
+    "INSERT INTO turn (id, conversation_id, position, message, reply, finish_reason, use_memory, created_at, heard_at,"
+    f" replaced) VALUES ('{'d' * 32}', '{'c' * 32}', 0, 'Dana runs finance.', 'Noted.', 'stop', true, '2025-01-01',"
+    " '2025-01-01', false)",
+    "INSERT INTO note (id, owner, position, text, enabled, draft, origin, created_at, updated_at) VALUES "
+    f"('{'e' * 32}', 'ada', 0, 'Dana runs finance.', true, false, 'model', '2025-01-01', '2025-01-01'),"
+    f"('{'f' * 32}', 'ada', 1, 'Priya runs sales.', false, true, 'hand', '2025-01-01', '2025-01-01')",
+    f"INSERT INTO note_source (note_id, turn_id) VALUES ('{'e' * 32}', '{'d' * 32}')",
+)
+
+
+def test_notes_of_the_first_release_come_along_with_where_they_came_from(url):
+    migrate(url, command.upgrade, "0001", *AS_THE_FIRST_RELEASE_LEFT_IT)
+
+    database = open_database(url)
+    store = database.for_owner("ada")
+    kept, draft = store.notes()
+    assert (kept.text, kept.enabled, kept.draft, kept.origin) == ("Dana runs finance.", True, False, "model")
+    assert kept.source_turn_ids == ("d" * 32,)
+    assert (draft.text, draft.enabled, draft.draft, draft.origin) == ("Priya runs sales.", False, True, "hand")
+    assert kept.replaces is draft.replaces is None
+    assert store.turn("d" * 32).reply == "Noted."
+    newer = store.add_note("Ada runs finance.", replaces=kept.id)
+    assert [note.id for note in store.load_notes()] == [newer.id]
+    database.close()
+
+
+def test_the_way_back_to_the_first_release_keeps_the_notes_and_where_they_came_from(url):
+    migrate(url, command.upgrade, "0001", *AS_THE_FIRST_RELEASE_LEFT_IT)
+    migrate(url, command.upgrade, "head")
+    migrate(url, command.downgrade, "0001")
+
+    database = open_database(url)
+    assert [note.source_turn_ids for note in database.for_owner("ada").notes()] == [("d" * 32,), ()]
+    database.close()
 
 
 def test_opening_again_keeps_everything(url):
@@ -571,6 +628,8 @@ def test_a_second_person_cannot_reach_anything_of_the_first(store, database):
         lambda: other.keep_note(note, "hi"),
         lambda: other.delete_note(note),
         lambda: other.add_note("hi", source_turn_ids=[turn]),
+        lambda: other.add_note("hi", replaces=note),
+        lambda: other.add_note("hi", draft=True, replaces=note),
     ]
     before = (store.conversation(conversation), store.turns(conversation), store.notes())
     for attempt in attempts:
@@ -624,6 +683,62 @@ def test_a_draft_or_a_disabled_note_stays_out_of_prompts(store):
     kept = store.keep_note(draft.id, "reviewed")
     assert (kept.text, kept.draft, kept.origin) == ("reviewed", False, "model")
     assert store.load_notes() == store.notes()[:1] == (kept,)
+
+
+def test_a_note_switches_off_the_one_that_it_replaces_and_nothing_else(store):
+    old, other = store.add_note("Priya runs finance."), store.add_note("Ada likes tea.")
+    new = store.add_note("Dana runs finance.", "model", replaces=old.id)
+    assert new.replaces == old.id
+    assert store.notes() == (replace(old, enabled=False), other, new)
+    assert store.load_notes() == (other, new)
+    assert store.switch_note(old.id, True) == old
+    assert store.edit_note(new.id, "Dana runs finance now.").replaces == old.id
+    assert store.load_notes()[0] == old
+
+
+def test_a_draft_replaces_nothing_before_it_is_kept_and_then_once(store):
+    old = store.add_note("Priya runs finance.")
+    draft = store.add_note("Dana runs finance.", "model", draft=True, replaces=old.id)
+    assert draft.replaces == old.id
+    assert store.load_notes() == (old,)
+
+    kept = store.keep_note(draft.id, "Dana runs finance, not Priya.")
+    assert kept.replaces == old.id
+    assert store.load_notes() == (kept,)
+
+    store.switch_note(old.id, True)
+    store.keep_note(draft.id, "Dana runs finance.")
+    assert old in store.load_notes(), "a second click must not undo what was done since"
+
+
+def test_a_dropped_draft_leaves_the_old_note_as_it_is(store):
+    old = store.add_note("Priya runs finance.")
+    store.delete_note(store.add_note("Dana runs finance.", draft=True, replaces=old.id).id)
+    assert store.notes() == (old,)
+
+
+def test_a_draft_that_cannot_be_kept_switches_nothing_off(store):
+    old = store.add_note("Priya runs finance.")
+    draft = store.add_note("Dana runs finance.", draft=True, replaces=old.id)
+    with pytest.raises(InputError):
+        store.keep_note(draft.id, " ")
+    assert store.notes() == (old, draft)
+
+
+def test_a_note_outlives_the_one_that_it_replaced(store):
+    old = store.add_note("Priya runs finance.")
+    new = store.add_note("Dana runs finance.", replaces=old.id)
+    draft = store.add_note("Nobody runs finance.", draft=True, replaces=old.id)
+    store.delete_note(old.id)
+    assert store.notes() == (replace(new, replaces=None), replace(draft, replaces=None))
+    assert store.keep_note(draft.id, draft.text).enabled
+
+
+@pytest.mark.parametrize("identifier", [each for each in STRANGE_IDS if each is not None], ids=ascii)
+def test_a_note_that_would_replace_an_unknown_one_is_not_added(store, identifier):
+    with pytest.raises(NotFound):
+        store.add_note("remember", replaces=identifier)
+    assert store.notes() == ()
 
 
 def test_a_note_outlives_the_conversation_it_came_from(store):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from typing import get_args
@@ -31,7 +31,7 @@ from chat.types import (
     WeightsCheck,
     token_ids_sha256,
 )
-from chat.ui.note_desk import drafts_after
+from chat.ui.note_desk import act_on_note, drafts_after, drafts_html, notes_html
 from chat.ui.note_view import draft_list, note_list
 from chat.ui.prompt_view import VIEWS, View, count_kinds, empty_panel, missing_panel, prompt_panel, weights_seal
 from chat.ui.turn_view import conversation_list, conversation_log, receipt_line, running_turn, status_of
@@ -173,11 +173,12 @@ def test_labels_and_reasons_stay_text_in_the_panel() -> None:
     assert_text_stays_text(missing_panel(HOSTILE), HOSTILE)
 
 
-@pytest.mark.parametrize("listed", [note_list, draft_list])
-def test_notes_and_their_sources_stay_text(listed: Callable[..., str]) -> None:
-    note = Note("n1", HOSTILE, origin="model", source_turn_ids=("t1",))
-    # A source is quoted with its beginning.
-    assert_text_stays_text(listed([note], {"t1": HOSTILE}), HOSTILE, HOSTILE[:100])
+def test_notes_and_their_sources_stay_text() -> None:
+    note = Note("n1", HOSTILE, origin="model", source_turn_ids=("t1",), replaces="n0")
+    old = Note("n0", "old " + HOSTILE)
+    # A source, and a note that was replaced, is quoted with its beginning.
+    assert_text_stays_text(note_list([old, note], {"t1": HOSTILE}), HOSTILE, HOSTILE[:100], f"“old {HOSTILE[:100]}")
+    assert_text_stays_text(draft_list([note], {"t1": HOSTILE}, {"n0": old}), HOSTILE, HOSTILE[:100], f"“{old.text}”")
 
 
 @given(st.text())
@@ -374,21 +375,63 @@ def test_drafts_and_notes_offer_what_can_be_done_with_them() -> None:
     assert re.findall(r'data-action="(\w+)" data-id="n2"', html) == ["edit", "on", "delete"]
     assert html.count("Switched off") == 1
     draft = Note("n3", "Draft", draft=True, origin="model", source_turn_ids=("gone",))
-    assert re.findall(r'data-action="(\w+)" data-id="n3"', draft_list([draft], {})) == ["keep", "delete"]
-    assert "from a conversation that was deleted" in draft_list([draft], {})
-    assert draft_list([], {}) == ""
+    assert re.findall(r'data-action="(\w+)" data-id="n3"', draft_list([draft], {}, {})) == ["keep", "delete"]
+    assert "from a conversation that was deleted" in draft_list([draft], {}, {})
+    assert draft_list([], {}, {}) == ""
     assert "No notes yet" in note_list([], {})
+
+
+def remark_on(html: str, identifier: str) -> str:
+    """What stands under a note's field and is read out with it."""
+    (reference,) = re.findall(rf'aria-describedby="(remark-{identifier})"', html)
+    (remark,) = re.findall(rf'id="{reference}">([^<]*)</p>', html)
+    return str(remark)
+
+
+def test_a_draft_says_which_note_it_replaces_and_what_that_does() -> None:
+    old = Note("n1", "Priya runs finance.")
+    draft = Note("n2", "Dana runs finance.", draft=True, origin="model", replaces="n1")
+    will = remark_on(draft_list([draft], {}, {"n1": old}), "n2")
+    assert will == "Replaces “Priya runs finance.”, which will be switched off."
+    already = remark_on(draft_list([draft], {}, {"n1": replace(old, enabled=False)}), "n2")
+    assert already == "Replaces “Priya runs finance.”, which is switched off."
+    assert "Replaces" not in draft_list([draft], {}, {}), "the old note was deleted"
+    assert "Replaces" not in draft_list([replace(draft, replaces=None)], {}, {"n1": old})
+
+
+def test_a_note_says_what_it_replaced_and_one_that_was_replaced_why_it_is_off() -> None:
+    old, other = Note("n1", "Priya runs finance.", enabled=False), Note("n3", "Ada likes tea.", enabled=False)
+    new = Note("n2", "Dana runs finance.", origin="model", replaces="n1")
+    html = note_list([old, other, new], {})
+    assert "Replaced “Priya runs finance.”." in html
+    assert remark_on(html, "n1") == "Switched off: replaced by a newer note."
+    assert remark_on(html, "n3") == "Switched off: not put into any prompt."
+    assert "Switched off" not in note_list([replace(old, enabled=True), new], {}), "it was switched on again"
+    assert "Replaced" not in note_list([new], {}), "the old note was deleted"
+
+
+def test_the_pages_tell_of_a_replaced_note_from_the_draft_to_the_kept_note(store: OwnerStore) -> None:
+    old = store.add_note("Priya runs finance.")
+    draft = store.add_note("Dana runs finance.", "model", draft=True, replaces=old.id)
+    assert "Replaces “Priya runs finance.”, which will be switched off." in drafts_html(store)
+    assert "Switched off" not in notes_html(store)
+
+    act_on_note(store, "keep", draft.id, "Dana runs finance.")
+    assert "Replaced “Priya runs finance.”." in notes_html(store)
+    assert "Switched off: replaced by a newer note." in notes_html(store)
 
 
 def test_drafts_stand_where_their_conversation_ended_and_anywhere_else_only_wait(store: OwnerStore) -> None:
     conversation_id = store.new_conversation()
     first = store.begin_turn(conversation_id, "Dana runs finance.", 0, True)
     store.fail_turn(first, "Noted.", "The power went.")
-    store.add_note("Dana runs finance.", "model", draft=True, source_turn_ids=[first])
+    old = store.add_note("Priya runs finance.")
+    store.add_note("Dana runs finance.", "model", draft=True, source_turn_ids=[first], replaces=old.id)
 
     here = drafts_after(store, store.turns(conversation_id))
     elsewhere = drafts_after(store, ())
     assert 'aria-label="Draft"' in here
+    assert "Replaces “Priya runs finance.”" in here
     assert "for your review" not in here
     assert 'aria-label="Draft"' not in elsewhere
     assert "1 draft of a note waits for your review" in elsewhere

@@ -73,7 +73,10 @@ class Api:
             return self._service.store_of(owner_of(request)).new_conversation()
 
     def remember(self, conversation_id: str, request: gr.Request = HERE) -> list:  # type: ignore[type-arg]
-        """Have the model write notes from a conversation. They are saved and in use at once: nobody reviews here."""
+        """Have the model write notes from a conversation. They are saved and in use at once: nobody reviews here.
+
+        A note whose `replaces` has the id of an older one has switched that one off.
+        """
         with _told_in_a_sentence():
             written: tuple[Note, ...] = ()
             for event in self._service.remember(owner_of(request), conversation_id, draft=False):

@@ -34,7 +34,8 @@ def act_on_note(store: PersonStore, action: object, note_id: object, text: objec
 
 def drafts_html(store: PersonStore) -> str:
     """The drafts that wait for this person's review."""
-    return draft_list(drafts := _drafts(store), _sources(store, drafts))
+    drafts, saved = _drafts_and_saved(store)
+    return draft_list(drafts, _sources(store, drafts), saved)
 
 
 def drafts_after(store: PersonStore, turns: Sequence[Turn]) -> str:
@@ -43,9 +44,9 @@ def drafts_after(store: PersonStore, turns: Sequence[Turn]) -> str:
     Once the conversation goes on, what is said next matters more than a review that can be had at any time.
     """
     last = next((turn.id for turn in reversed(turns) if turn.reply or not turn.finish_reason), None)
-    drafts = _drafts(store)
+    drafts, saved = _drafts_and_saved(store)
     here = [note for note in drafts if last in note.source_turn_ids]
-    return draft_list(here, _sources(store, here)) + drafts_elsewhere(len(drafts) - len(here))
+    return draft_list(here, _sources(store, here), saved) + drafts_elsewhere(len(drafts) - len(here))
 
 
 def notes_html(store: PersonStore) -> str:
@@ -53,8 +54,9 @@ def notes_html(store: PersonStore) -> str:
     return note_list(kept := [note for note in store.notes() if not note.draft], _sources(store, kept))
 
 
-def _drafts(store: PersonStore) -> list[Note]:
-    return [note for note in store.notes() if note.draft]
+def _drafts_and_saved(store: PersonStore) -> tuple[list[Note], dict[str, Note]]:
+    notes = store.notes()
+    return [note for note in notes if note.draft], {note.id: note for note in notes if not note.draft}
 
 
 def _sources(store: PersonStore, notes: list[Note]) -> dict[str, str]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from chat.types import Note
 from chat.ui.visible import escaped, shortened
 
 
-def draft_list(drafts: Sequence[Note], sources: Mapping[str, str]) -> str:
-    """Drafts to keep, change or drop. `sources` gives each source turn's message by its id."""
+def draft_list(drafts: Sequence[Note], sources: Mapping[str, str], saved: Mapping[str, Note]) -> str:
+    """Drafts to keep, change or drop.
+
+    `sources` gives each source turn's message by its id, `saved` the notes that may be replaced by theirs.
+    """
     if not drafts:
         return ""
-    rows = "".join(_draft_html(note, sources) for note in drafts)
+    rows = "".join(_draft_html(note, sources, saved) for note in drafts)
     return (
         '<section class="drafts" aria-label="Drafts"><h2>Review before saving</h2>'
         '<p class="quiet">The model wrote these from your conversation. It can be wrong: change what is not right, '
@@ -35,29 +38,47 @@ def note_list(notes: Sequence[Note], sources: Mapping[str, str]) -> str:
             '<p class="quiet">No notes yet. Write one below, or have a conversation and press “Save to memory”. '
             "While “Use memory” is on, every note that is switched on is put into the prompt of each new turn.</p>"
         )
-    rows = "".join(_note_html(note, sources) for note in notes)
+    saved = {note.id: note for note in notes}
+    outdated = {note.replaces for note in notes}
+    rows = "".join(_note_html(note, sources, saved, outdated) for note in notes)
     return f'<h2>Saved notes</h2><ul class="notes" aria-label="Notes">{rows}</ul>'
 
 
-def _draft_html(note: Note, sources: Mapping[str, str]) -> str:
+def _draft_html(note: Note, sources: Mapping[str, str], saved: Mapping[str, Note]) -> str:
+    old = saved.get(note.replaces or "")
+    replaces = old and f"Replaces “{old.text}”, which {'will be' if old.enabled else 'is'} switched off."
     return (
-        f'<li class="note-form" data-form>{_text_area(note, "Draft")}{_provenance(note, sources)}<p class="acts">'
-        f"{_button('keep', note, 'Keep')}{_button('delete', note, 'Drop')}</p></li>"
+        f'<li class="note-form" data-form>{_text_area(note, "Draft", replaces or "")}{_provenance(note, sources)}'
+        f'<p class="acts">{_button("keep", note, "Keep")}{_button("delete", note, "Drop")}</p></li>'
     )
 
 
-def _note_html(note: Note, sources: Mapping[str, str]) -> str:
+def _note_html(
+    note: Note, sources: Mapping[str, str], saved: Mapping[str, Note], outdated: Collection[str | None]
+) -> str:
     switch = _button("off", note, "Switch off") if note.enabled else _button("on", note, "Switch on")
-    state = "" if note.enabled else '<p class="quiet">Switched off: not put into any prompt.</p>'
+    old = saved.get(note.replaces or "")
+    replaced = old and f'<p class="quiet">Replaced “{escaped(shortened(old.text, 120))}”.</p>'
     return (
-        f'<li class="note-form{"" if note.enabled else " off"}" data-form>{_text_area(note, "Note")}{state}'
-        f'{_provenance(note, sources)}<p class="acts">{_button("edit", note, "Save change")}{switch}'
-        f"{_button('delete', note, 'Delete')}</p></li>"
+        f'<li class="note-form{"" if note.enabled else " off"}" data-form>'
+        f"{_text_area(note, 'Note', _why_off(note, outdated))}{replaced or ''}{_provenance(note, sources)}"
+        f'<p class="acts">{_button("edit", note, "Save change")}{switch}{_button("delete", note, "Delete")}</p></li>'
     )
 
 
-def _text_area(note: Note, name: str) -> str:
-    return f'<textarea rows="2" maxlength="500" aria-label="{name}">{escaped(note.text)}</textarea>'
+def _why_off(note: Note, outdated: Collection[str | None]) -> str:
+    if note.enabled:
+        return ""
+    return f"Switched off: {'replaced by a newer note' if note.id in outdated else 'not put into any prompt'}."
+
+
+def _text_area(note: Note, name: str, remark: str) -> str:
+    """The note's text to edit. A remark stands under it, and is read out with it."""
+    area = f'<textarea rows="2" maxlength="500" aria-label="{name}"'
+    if not remark:
+        return f"{area}>{escaped(note.text)}</textarea>"
+    described = f'{area} aria-describedby="remark-{note.id}">{escaped(note.text)}</textarea>'
+    return f'{described}<p class="quiet" id="remark-{note.id}">{escaped(remark)}</p>'
 
 
 def _button(action: str, note: Note, label: str) -> str:

@@ -10,23 +10,16 @@ from dataclasses import dataclass
 from chat.compare import Pane, PaneFailed, run_compare
 from chat.errors import EngineError, InputError
 from chat.local_model import LocalModel
+from chat.note_writing import NoteWriting, WrittenNote
 from chat.prompt import checked_message
 from chat.turn import Done, TurnEvent, TurnRequest, run_turn
-from chat.types import Completion, ModelInfo, Note, Sampling
+from chat.types import Completion, ModelInfo, Note, Receipt, Sampling
 from chat.ui.store import PersonStore
 from chat.ui.visible import shortened
 
 # A reply of notes is a handful of lines.
 LONGEST_NOTES = 256
 NOTES_LABEL = "request for notes"
-
-
-@dataclass(frozen=True)
-class NoteWriting:
-    """How notes are asked for and read back: the request sent after the conversation, and a reply's lines."""
-
-    request: str
-    lines_in: Callable[[str], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +83,8 @@ class Service:
         """Have the model write notes from a conversation; the last event is NotesWritten.
 
         The request is a turn like any other, with a prompt and a receipt to look at, in a conversation of its own.
-        Saved notes are left out of its prompt, so that none is drawn from another.
+        The notes that are switched on stand in its prompt, whatever the chat's own memory switch says: only so can
+        the model leave out what is saved already, and say which note is outdated.
         """
         store = self.store_of(owner)
         history = store.load_history(conversation_id)
@@ -101,7 +95,7 @@ class Service:
             conversation_id=store.new_conversation("notes", "Notes", about=conversation_id),
             message=self._note_writing.request,
             reads=conversation_id,
-            use_memory=False,
+            use_memory=True,
             sampling=Sampling(max_new_tokens=usual_length(self.model.info, LONGEST_NOTES)),
             label=NOTES_LABEL,
             position=0,
@@ -116,11 +110,16 @@ class Service:
         assert isinstance(event, Done), "a turn's last event is Done"
         if event.error:
             raise EngineError(event.error)
-        unread = {dropped.source_turn_id for dropped in event.receipt.prompt.dropped}
+        yield NotesWritten(event.receipt.turn_id, self._save_notes(store, event.receipt, sources, draft))
+
+    def _save_notes(
+        self, store: PersonStore, receipt: Receipt, sources: tuple[str, ...], draft: bool
+    ) -> tuple[Note, ...]:
+        unread = {dropped.source_turn_id for dropped in receipt.prompt.dropped}
         read = tuple(source for source in sources if source not in unread)
-        lines = self._note_writing.lines_in(_whole_lines(event.receipt.completion))
-        notes = tuple(store.add_note(line, "model", draft, read) for line in lines)
-        yield NotesWritten(event.receipt.turn_id, notes)
+        written = self._note_writing.notes_in(_whole_lines(receipt.completion))
+        new = _new_notes(written, store.load_notes(), receipt)
+        return tuple(store.add_note(note.text, "model", draft, read, outdated) for note, outdated in new)
 
     def new_comparison(self, owner: str, question: object, conversation_id: str | None) -> str:
         """A place to record a comparison in; its id is also what stops it. Goes with the conversation compared."""
@@ -154,6 +153,28 @@ class Service:
 def usual_length(model: ModelInfo, longest: int) -> int:
     """A reply's length to begin with: what was meant, or a quarter of a small context window."""
     return min(longest, model.context_window // 4)
+
+
+def _new_notes(
+    written: tuple[WrittenNote, ...], in_use: tuple[Note, ...], receipt: Receipt
+) -> tuple[tuple[WrittenNote, str | None], ...]:
+    """What is not in use already, each with the id of the note that it replaces.
+
+    Only a note in this prompt can be replaced: the model has read no other, and may fit one only by chance.
+    """
+    known = {_gist(note.text) for note in in_use}
+    in_prompt = {segment.note_id for segment in receipt.prompt.segments}
+    read = {_gist(note.text): note.id for note in in_use if note.id in in_prompt}
+    return tuple(
+        (note, read.get(_gist(note.replaces)) if note.replaces else None)
+        for note in written
+        if _gist(note.text) not in known
+    )
+
+
+def _gist(text: str) -> str:
+    """A note's text as it is compared with another: in one case, with single blanks, without a full stop at its end."""
+    return " ".join(text.casefold().split()).removesuffix(".").rstrip()
 
 
 def _whole_lines(completion: Completion) -> str:

@@ -55,8 +55,9 @@ class PersonStore(TurnStore, Protocol):
         origin: Literal["model", "hand"] = "hand",
         draft: bool = False,
         source_turn_ids: tuple[str, ...] = (),
+        replaces: str | None = None,
     ) -> Note:
-        """Save a note behind the others."""
+        """Save a note behind the others; one that it replaces is switched off, by a draft once it is kept."""
 
     def edit_note(self, note_id: str, text: str) -> Note:
         """Give a note another text."""
@@ -65,7 +66,7 @@ class PersonStore(TurnStore, Protocol):
         """Switch a note on or off."""
 
     def keep_note(self, note_id: str, text: str) -> Note:
-        """Turn a reviewed draft into a note."""
+        """Turn a reviewed draft into a note, and switch off the one that it replaces."""
 
     def delete_note(self, note_id: str) -> None:
         """Delete a note."""
