@@ -73,7 +73,8 @@ def _serve(settings: Settings, database: Database) -> None:
     from rich.console import Console
 
     from chat.local_model import start_model
-    from chat.weights import load_model
+    from chat.weights import TUNED, load_model
+    from chat.weights.card import shipped_card
 
     console = Console(stderr=True, soft_wrap=True)
     model = start_model(load_model(settings.model, settings.data_dir, settings.context_window, console.print))
@@ -84,7 +85,8 @@ def _serve(settings: Settings, database: Database) -> None:
     from chat.ui.service import Service
     from memory.notes import NOTES_REQUEST, notes_in, written
 
-    pages = build_pages(Service(model, database.for_owner, NoteWriting(NOTES_REQUEST, notes_in, written)))
+    service = Service(model, database.for_owner, NoteWriting(NOTES_REQUEST, notes_in, written))
+    pages = build_pages(service, shipped_card(), tells_of=TUNED.id)
     app = build_server(pages, settings.host)
     console.print(f"Data lies in {settings.data_dir}", highlight=False)
     console.print(f"Marginalia is at [bold]{_address(settings)}[/bold]  (Ctrl+C ends it)", highlight=False)

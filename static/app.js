@@ -126,6 +126,15 @@
       log.setAttribute("tabindex", "0");
       keepNewestInSight(log);
     }
+    // A page without anything to press has to be reached, to be scrolled by keyboard.
+    const toScroll = document.querySelector("#text.to-scroll");
+    toScroll?.setAttribute("role", "region");
+    toScroll?.setAttribute("aria-label", "About the model");
+    toScroll?.setAttribute("tabindex", "0");
+    // One picture with a name: each of its points would be read out otherwise.
+    const curve = document.querySelector("#curve .vega-embed");
+    curve?.setAttribute("role", "img");
+    curve?.setAttribute("aria-label", "Loss by step, two lines; the text above it says where each begins and ends");
     const status = document.getElementById("status");
     status?.setAttribute("role", "status");
     status?.setAttribute("aria-live", "polite");

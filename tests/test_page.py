@@ -419,7 +419,7 @@ def test_on_a_phone_the_box_is_in_sight_and_the_prompt_one_tap_away(browser, app
 
     visitor.page.get_by_role("button", name="Menu").click()
     expect(visitor.page.get_by_role("button", name="New chat")).to_be_in_viewport()
-    for path in ("/", "/compare", "/memory"):
+    for path in ("/", "/compare", "/memory", "/model"):
         visitor.open(path)
         assert visitor.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is too wide"
     visitor.context.close()
@@ -460,6 +460,28 @@ def test_the_switches_are_remembered_and_the_address_brings_the_conversation_bac
     expect(visitor.panel).to_be_hidden()
 
 
+def test_the_model_page_tells_what_was_done_once_and_shows_the_fingerprint_of_the_receipts(visitor, app):
+    visitor.open()
+    visitor.set_longest_reply(4)
+    visitor.say("Are you still the same?")
+    receipt = receipt_of_last_turn(app)
+    page = visitor.page
+    page.get_by_role("link", name="Model", exact=True).click()
+
+    expect(page.get_by_role("heading", name="The one time that weights moved")).to_be_visible()
+    facts = page.locator("#running")
+    expect(facts.locator("#fingerprint")).to_have_text(receipt["weights"]["after"])
+    expect(facts).to_contain_text(f"{receipt['model']['parameters']:,}, each a {receipt['model']['dtype']}")
+    expect(page.get_by_role("heading", name=receipt["model"]["id"])).to_be_visible()
+    expect(page.get_by_role("cell").first).to_be_visible()
+    expect(page.get_by_text("What follows tells of the default model")).to_have_count(0)
+    curve = page.get_by_role("img", name="Loss by step")
+    expect(curve.locator(".mark-line path")).to_have_count(2)
+    page.get_by_role("region", name="About the model").focus()
+    page.keyboard.press("End")
+    expect(page.get_by_role("cell").last).to_be_in_viewport()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_on_any_page(visitor, scheme):
     visitor.page.emulate_media(color_scheme=scheme)
@@ -467,7 +489,7 @@ def test_axe_finds_nothing_on_any_page(visitor, scheme):
     visitor.set_longest_reply(4)
     visitor.say("Is this page for everybody?")
     conversation = f"/?c={visitor.conversation_id()}"
-    for path in (conversation, "/", "/compare", "/memory"):
+    for path in (conversation, "/", "/compare", "/memory", "/model"):
         visitor.open(path)
         results = Axe().run(visitor.page).response
         assert len(results["passes"]) > 10, "axe looked at an empty page"
@@ -481,7 +503,7 @@ def test_no_request_leaves_this_computer(visitor):
     visitor.say("Whom do you talk to?")
     visitor.page.get_by_role("button", name="API").click()
     visitor.page.get_by_text("API documentation").wait_for()
-    for path in ("/compare", "/memory"):
+    for path in ("/compare", "/memory", "/model"):
         visitor.open(path)
 
     elsewhere = [url for url in visitor.asked if not url.startswith((visitor.url, "data:", "blob:"))]

@@ -25,8 +25,9 @@ element.addEventListener('click', (event) => {
   trigger('click', {...target.dataset, text: field ? field.value : target.dataset.text});
 });
 """
-MENU_BUTTON = '<button class="small" data-toggle aria-label="Menu">Menu</button>'
-PAGES = (("Chat", "/"), ("Compare", "/compare"), ("Memory", "/memory"))
+# Where the side is a drawer, the heading in it is hidden: this one is heard instead.
+MENU_BUTTON = '<h1 class="only-heard">Marginalia</h1><button class="small" data-toggle aria-label="Menu">Menu</button>'
+PAGES = (("Chat", "/"), ("Compare", "/compare"), ("Memory", "/memory"), ("Model", "/model"))
 
 
 def html_block(value: str = "", **options: Any) -> gr.HTML:

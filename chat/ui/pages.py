@@ -8,11 +8,16 @@ from chat.ui.api import Api
 from chat.ui.chat_page import ChatPage
 from chat.ui.compare_page import ComparePage
 from chat.ui.memory_page import MemoryPage
+from chat.ui.model_page import ModelPage
 from chat.ui.service import Service
+from chat.weights.card import ModelCard
 
 
-def build_pages(service: Service) -> gr.Blocks:
-    """The pages “Chat”, “Compare” and “Memory”, and the named endpoints."""
+def build_pages(service: Service, card: ModelCard, tells_of: str) -> gr.Blocks:
+    """The pages “Chat”, “Compare”, “Memory” and “Model”, and the named endpoints.
+
+    `card` is the model card that ships with the app, `tells_of` the id of the model that it tells of.
+    """
     pages: gr.Blocks
     with gr.Blocks(title="Marginalia", analytics_enabled=False) as pages:
         Api(service)  # first, as Gradio gives a name to whoever asks for it first, and the endpoints' are a contract
@@ -32,5 +37,8 @@ def build_pages(service: Service) -> gr.Blocks:
     with pages.route("Memory", "/memory"):
         memory = MemoryPage(service)
         pages.load(memory.opened, None, memory.outputs, api_visibility="private", show_progress="hidden")
+    with pages.route("Model", "/model"):
+        model = ModelPage(service, card, tells_of)
+        pages.load(model.opened, None, [model.running], api_visibility="private", show_progress="hidden")
     pages.queue(default_concurrency_limit=None)
     return pages
