@@ -1,6 +1,6 @@
 # The verbs of this project. `make` alone lists them; each one sets up what it needs first.
 .DEFAULT_GOAL := help
-.PHONY: help run test check browser clean
+.PHONY: help run test check tune evaluate browser clean
 SHELL := /bin/bash
 
 VENV := .venv
@@ -9,13 +9,14 @@ BIN := $(VENV)/bin
 MADE := $(VENV)/.made
 INSTALLED := $(VENV)/.installed
 TESTED := $(VENV)/.installed-with-tests
+TUNES := $(VENV)/.installed-with-tuning
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 ARGS ?=
 
 help: ## list the verbs
 	@echo "Marginalia: a chat you can see through."
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## start the app; pass flags as in: make run ARGS="--port 8000"
 	@$(BIN)/python app.py $(ARGS)
@@ -24,12 +25,18 @@ test: check browser ## check everything: style, types and all tests
 	@echo "Running the tests."
 	@$(BIN)/python -m pytest $(ARGS)
 
+tune: $(TUNES) ## train the default model's adapter from nothing (hours); ARGS="--ship" puts it into the package
+	@$(BIN)/python tune.py $(ARGS)
+
+evaluate: $(INSTALLED) ## judge a model by the held-out stories (an hour); pass ARGS="--model smollm2-base"
+	@$(BIN)/python evaluate.py $(ARGS)
+
 check: $(TESTED) ## check style and types only
 	@echo "Checking style and types."
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@if [ -f app.py ]; then $(BIN)/mypy app.py; fi
+	@$(BIN)/mypy app.py tune.py evaluate.py
 
 browser: # the browser that the page's tests drive
 	@if command -v chromium chromium-browser google-chrome >/dev/null; then exit 0; fi; \
@@ -57,6 +64,11 @@ $(INSTALLED): $(MADE) pyproject.toml constraints.txt
 	@echo "Installing what running needs. The first time this takes some minutes."
 	@$(PIP) -e .
 	@touch $@
+
+$(TUNES): $(MADE) pyproject.toml constraints.txt
+	@echo "Installing what running and tuning need. The first time this takes some minutes."
+	@$(PIP) -e ".[tuning]"
+	@touch $(INSTALLED) $@
 
 $(TESTED): $(MADE) pyproject.toml constraints.txt
 	@echo "Installing what running and testing need. The first time this takes some minutes."

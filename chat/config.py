@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from chat.errors import ConfigError
 
 DEFAULT_MODEL = "smollm2"
+BASE_MODEL = "smollm2-base"
 LEAST_CONTEXT_WINDOW = 256
 
 

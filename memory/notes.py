@@ -66,7 +66,7 @@ def _note_on(line: str) -> WrittenNote:
     replaces = _REPLACES.search(line)
     if replaces is None:
         return WrittenNote(_cut(line))
-    return WrittenNote(_cut(line[: replaces.start()]), _cut(replaces["old"].strip()))
+    return WrittenNote(_cut(line[: replaces.start()]), _cut(replaces["old"].strip()) or None)
 
 
 def _on_one_line(text: str) -> str:

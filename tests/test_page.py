@@ -2,106 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import CHROMIUM, PATIENCE_MS, PHONE, Visitor
-from playwright.sync_api import Browser, expect, sync_playwright
+from browsing import PATIENCE_MS, PHONE, Visitor
+from page_fixtures import receipt_of_last_turn
+from playwright.sync_api import expect
 from running_app import RunningApp
-
-CORRECTION = "No, Dana runs finance. Priya runs sales."
-QUESTION = "Who runs finance?"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=CHROMIUM)
-        yield browser
-        browser.close()
-
-
-def _chromium() -> str:
-    import shutil
-
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert found, "Chromium is not installed; `make test` installs it or says how"
-    return found
-
-
-@pytest.fixture(scope="module")
-def app_folder(tmp_path_factory: pytest.TempPathFactory, weights_data_dir: Path) -> Path:
-    """A data folder with the real weights and a database of its own."""
-    folder = tmp_path_factory.mktemp("app")
-    (folder / "models").symlink_to(weights_data_dir / "models")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def app(app_folder: Path) -> Iterator[RunningApp]:
-    with RunningApp(Path("smollm2"), app_folder) as app:
-        yield app
-
-
-@pytest.fixture
-def visitor(browser: Browser, app: RunningApp) -> Iterator[Visitor]:
-    visitor = Visitor(browser, app.url)
-    yield visitor
-    visitor.context.close()
-    assert visitor.faults == []
-
-
-def receipt_of_last_turn(app: RunningApp) -> dict:
-    with sqlite3.connect(app.database) as connection:
-        rows = connection.execute(
-            "SELECT receipt.body FROM receipt JOIN turn ON turn.id = receipt.turn_id ORDER BY turn.created_at DESC"
-        )
-        return json.loads(rows.fetchone()[0])
-
-
-def test_a_correction_lives_in_the_prompt_and_nowhere_else(visitor, app):
-    visitor.open()
-    visitor.set_longest_reply(12)
-
-    visitor.page.get_by_role("button", name="Who runs finance, Priya or Dana?").click()
-    expect(visitor.receipts).to_have_count(1, timeout=PATIENCE_MS)
-    assert CORRECTION not in "".join(visitor.segments("history"))
-    visitor.page.get_by_role("button", name=CORRECTION).click()
-    expect(visitor.receipts).to_have_count(2, timeout=PATIENCE_MS)
-    visitor.say(QUESTION)
-
-    assert CORRECTION in visitor.segments("history")
-    assert visitor.segments("message") == [QUESTION]
-    for receipt in visitor.receipts.all_inner_texts():
-        assert "0 of 134,515,008 weights changed" in receipt
-    expect(visitor.panel).to_contain_text("The book did not change.")
-
-    visitor.page.get_by_role("button", name="New chat").click()
-    expect(visitor.page.get_by_text("Does a chatbot learn from you?")).to_be_visible()
-    visitor.say(QUESTION)
-    assert visitor.segments("history") == []
-    without_memory = receipt_of_last_turn(app)["prompt"]["token_ids"]
-
-    visitor.open("/memory")
-    visitor.page.get_by_role("textbox", name="New note").fill("Dana runs finance.")
-    visitor.page.get_by_role("button", name="Add note").click()
-    expect(visitor.page.get_by_role("textbox", name="Note", exact=True)).to_have_value("Dana runs finance.")
-
-    visitor.open()
-    visitor.set_longest_reply(12)
-    visitor.say(QUESTION)
-    assert "Dana runs finance." in "".join(visitor.segments("note"))
-
-    visitor.page.get_by_role("button", name="New chat").click()
-    visitor.page.get_by_role("checkbox", name="Use memory").uncheck()
-    visitor.say(QUESTION)
-    assert visitor.segments("note") == []
-    assert receipt_of_last_turn(app)["prompt"]["token_ids"] == without_memory
 
 
 def test_the_panel_shows_the_captured_prompt_three_ways_and_its_counts_add_up(visitor, app):

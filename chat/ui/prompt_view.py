@@ -15,7 +15,7 @@ TokenTexts = Callable[[Sequence[int]], tuple[str, ...]]
 MEANINGS: dict[SegmentKind, str] = {
     "template": "What the model's chat template puts around the words, to mark who speaks.",
     "system": "The standing instruction that opens every prompt.",
-    "note": "Lines saved from earlier conversations, put in because memory is on.",
+    "note": "Lines saved from earlier conversations, put in because memory is on or because new notes are asked for.",
     "history": "What was said earlier in this conversation, sent again.",
     "message": "What is sent this time: your words, or the request for notes.",
 }

@@ -118,7 +118,7 @@ class Service:
         unread = {dropped.source_turn_id for dropped in receipt.prompt.dropped}
         read = tuple(source for source in sources if source not in unread)
         written = self._note_writing.notes_in(_whole_lines(receipt.completion))
-        new = _new_notes(written, store.load_notes(), receipt)
+        new = _new_notes(written, store.notes(), receipt)
         return tuple(store.add_note(note.text, "model", draft, read, outdated) for note, outdated in new)
 
     def new_comparison(self, owner: str, question: object, conversation_id: str | None) -> str:
@@ -156,15 +156,15 @@ def usual_length(model: ModelInfo, longest: int) -> int:
 
 
 def _new_notes(
-    written: tuple[WrittenNote, ...], in_use: tuple[Note, ...], receipt: Receipt
+    written: tuple[WrittenNote, ...], shelf: tuple[Note, ...], receipt: Receipt
 ) -> tuple[tuple[WrittenNote, str | None], ...]:
-    """What is not in use already, each with the id of the note that it replaces.
+    """What is neither in use nor waiting for review already, each with the id of the note that it replaces.
 
     Only a note in this prompt can be replaced: the model has read no other, and may fit one only by chance.
     """
-    known = {_gist(note.text) for note in in_use}
+    known = {_gist(note.text) for note in shelf if note.enabled or note.draft}
     in_prompt = {segment.note_id for segment in receipt.prompt.segments}
-    read = {_gist(note.text): note.id for note in in_use if note.id in in_prompt}
+    read = {_gist(note.text): note.id for note in shelf if note.id in in_prompt and note.enabled}
     return tuple(
         (note, read.get(_gist(note.replaces)) if note.replaces else None)
         for note in written

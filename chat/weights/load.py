@@ -1,4 +1,4 @@
-"""Load a chat model onto the CPU: the default one, one from a local folder, or one from the Hugging Face hub."""
+"""Load a chat model onto the CPU: a bundled one, one from a local folder, or one from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
-from chat.config import DEFAULT_MODEL
 from chat.errors import WeightsError
 from chat.types import ModelInfo
-from chat.weights.default_model import DEFAULT_MODEL_ID, ensure_default_model
+from chat.weights.default_model import BUNDLED, ensure_unpacked
 from chat.weights.progress import Report, busy_bar, quiet_transformers
 from chat.weights.suitable import check_config, check_tokenizer, check_weights, usable_context_window
 
@@ -37,13 +36,14 @@ class LoadedModel:
 
 
 def load_model(name: str, data_dir: Path, context_window: int | None, report: Report) -> LoadedModel:
-    """Load the default model, a local folder or a hub id, and check that it is a chat model this app can run.
+    """Load a bundled model, a local folder or a hub id, and check that it is a chat model this app can run.
 
     Raises WeightsError, which quotes the name and says why, for anything else.
     """
-    default = name == DEFAULT_MODEL
-    from_hub = not default and not _local(name).is_dir()
-    folder = ensure_default_model(data_dir, report) if default else _folder_of(name, report)
+    bundled = BUNDLED.get(name)
+    from_hub = not bundled and not _local(name).is_dir()
+    folder = ensure_unpacked(bundled, data_dir, report) if bundled else _folder_of(name, report)
+    shown = bundled.id if bundled else name
     with quiet_transformers():
         config = _read_config(name, folder)
         check_config(name, config)
@@ -52,11 +52,11 @@ def load_model(name: str, data_dir: Path, context_window: int | None, report: Re
         weights = _weight_files(name, folder)
         if from_hub and not weights <= _files_in(folder):
             _download(name, sorted(weights), report)
-        report(f"Loading {DEFAULT_MODEL_ID if default else name}.")
+        report(f"Loading {shown}.")
         model = _read_model(name, folder)
     check_weights(name, model, tokenizer)
     info = ModelInfo(
-        id=DEFAULT_MODEL_ID if default else name,
+        id=shown,
         dtype=str(model.dtype).removeprefix("torch."),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         context_window=window,
@@ -76,7 +76,7 @@ def _folder_of(name: str, report: Report) -> Path:
     if not _HUB_ID.fullmatch(name) or name.startswith((".", "~")):
         raise WeightsError(
             f"There is no folder “{name}”. Name a folder with a model's files, a Hugging Face hub id like "
-            f"“owner/name”, or “{DEFAULT_MODEL}”."
+            f"“owner/name”, or one of {' and '.join(BUNDLED)}."
         )
     # The small files come first: a model that cannot be used is refused before gigabytes are downloaded.
     return _download(name, ["*.json", "*.jinja", "*.model", "*.txt"], report)

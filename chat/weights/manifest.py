@@ -17,18 +17,28 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def write_manifest(folder: Path) -> None:
-    """Record every file of a folder that was just written. It comes last: a folder without it is not whole."""
+def write_manifest(folder: Path, adapter: str | None) -> None:
+    """Record every file of a folder that was just written, and the SHA-256 of the adapter that is merged into it.
+
+    It comes last: a folder without it is not whole.
+    """
     files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in sorted(folder.iterdir())}
-    (folder / _NAME).write_text(json.dumps({"layout": _LAYOUT, "files": files}, indent=2) + "\n", "utf-8")
+    (folder / _NAME).write_text(
+        json.dumps({"layout": _LAYOUT, "adapter": adapter, "files": files}, indent=2) + "\n", "utf-8"
+    )
 
 
-def fault_in(folder: Path) -> str | None:
-    """Say in a few words how the folder differs from its manifest; None when every byte is as it was written."""
+def fault_in(folder: Path, adapter: str | None) -> str | None:
+    """Say in a few words how the folder differs from its manifest; None when every byte is as it was written.
+
+    Weights that another adapter than this one was merged into are at fault too.
+    """
     try:
         manifest = json.loads((folder / _NAME).read_text("utf-8"))
         if manifest["layout"] != _LAYOUT:
             return "they were unpacked by another version"
+        if manifest.get("adapter") != adapter:
+            return "they were made with another adapter"
         files = manifest["files"]
         # Sizes first, as a file that was cut short shows at once.
         for name, expected in files.items():

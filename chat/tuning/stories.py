@@ -1,0 +1,321 @@
+"""What happens in a conversation, apart from its wording: who tells, asks, corrects and changes the subject.
+
+The maker turns a story into a conversation with replies to learn from; the evaluation plays its person's part and
+judges the model's own replies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from random import Random
+from typing import Literal, TypeVar
+
+from chat.tuning.facts import Fact, FactMaker
+from chat.tuning.words import Words
+
+T = TypeVar("T")
+Kind = Literal[
+    "told",
+    "corrected",
+    "noted",
+    "note corrected",
+    "distracted",
+    "two of a shape",
+    "fresh",
+    "sibling untold",
+    "notes written",
+    "notes replaced",
+    "about itself",
+    "general",
+]
+Whereabouts = Literal["nowhere", "conversation", "note"]
+
+OTHER_TALK = 10
+
+
+@dataclass(frozen=True)
+class Tell:
+    """The person tells facts."""
+
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """The person asks for a fact, which stands where it says. `other` makes it a choice between two values.
+
+    `stale` are values that the fact had before. `mistake` is what the assistant says wrongly, in conversations made up
+    for learning how a correction goes on; nobody learns that reply. One that only leads up to a correction may be
+    answered in any way and is not `judged`.
+    """
+
+    fact: Fact
+    stands: Whereabouts
+    other: str | None = None
+    stale: tuple[str, ...] = ()
+    mistake: str | None = None
+    judged: bool = True
+
+
+@dataclass(frozen=True)
+class Correct:
+    """The person corrects an earlier value: the assistant's mistake, or the person's own.
+
+    `old` is None where no wrong value was said. It says what it is about where that would not be plain (`precise`).
+    `ignored` is a correction that the assistant passes over, in conversations made up for learning; nobody learns
+    that reply.
+    """
+
+    fact: Fact
+    old: str | None
+    whose: Literal["model", "person"]
+    ignored: bool = False
+    precise: bool = False
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Other talk: a general question, small talk, thanks, or a question about the assistant itself."""
+
+    about: Literal["question", "prompt", "thanks", "itself"]
+
+
+@dataclass(frozen=True)
+class AskAll:
+    """The person asks what the assistant knows."""
+
+    facts: tuple[Fact, ...]
+
+
+Act = Tell | Ask | Correct | Chat | AskAll
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A line that the notes drawn from the story should have; `replaces` is the saved note that it makes outdated."""
+
+    fact: Fact
+    replaces: str | None = None
+
+
+@dataclass(frozen=True)
+class Story:
+    """One conversation: the notes saved before it, what happens, and the notes to be drawn from it, if any are."""
+
+    kind: Kind
+    acts: tuple[Act, ...]
+    notes: tuple[str, ...] = ()
+    to_note: tuple[Noted, ...] | None = None
+
+
+class StoryTeller:
+    """Makes one story of a kind from a set of tables. Use a new one for each story."""
+
+    def __init__(self, words: Words, rng: Random) -> None:
+        self._rng = rng
+        self._make = FactMaker(words, rng)
+        self._kinds: dict[Kind, Callable[[], Story]] = {
+            "told": self._told,
+            "corrected": self._corrected,
+            "noted": self._noted,
+            "note corrected": self._note_corrected,
+            "distracted": self._distracted,
+            "two of a shape": self._two_of_a_shape,
+            "fresh": self._fresh,
+            "sibling untold": self._sibling_untold,
+            "notes written": self._notes_written,
+            "notes replaced": self._notes_replaced,
+            "about itself": self._about_itself,
+            "general": self._general,
+        }
+
+    def story(self, kind: Kind) -> Story:
+        """A story of this kind."""
+        return self._kinds[kind]()
+
+    def _told(self) -> Story:
+        facts = self._make.facts(self._rng.choice((1, 1, 2, 4)))
+        asked = self._some(facts, 2)
+        return Story("told", (Tell(facts), *(self._ask(fact, "conversation") for fact in asked)))
+
+    def _corrected(self) -> Story:
+        way = self._rng.choice(
+            (self._models_mistake, self._models_mistake, self._own_mistake, self._partly, self._twice)
+        )
+        return Story("corrected", way())
+
+    def _models_mistake(self) -> tuple[Act, ...]:
+        fact = self._make.fact()
+        wrong = self._make.other_value(fact)
+        mistake = self._sometimes(wrong, 0.75)
+        first = Ask(fact, "nowhere", self._sometimes(wrong, 0.3), mistake=mistake, judged=False)
+        again = mistake and self._rng.random() < 0.2
+        repeats = (Correct(fact, mistake, "model", ignored=True),) if again else ()
+        return (first, *repeats, Correct(fact, mistake, "model"), self._ask(fact, "conversation", (wrong,)))
+
+    def _own_mistake(self) -> tuple[Act, ...]:
+        fact, old = self._changed()
+        told = Tell(self._shuffled((fact.with_value(old), *self._make.facts(self._rng.choice((0, 0, 1))))))
+        return (told, self._set_right(fact, old), self._ask(fact, "conversation", (old,)))
+
+    def _partly(self) -> tuple[Act, ...]:
+        fact, old = self._changed()
+        others = self._make.facts(self._rng.choice((1, 2, 3)))
+        told = Tell(self._shuffled((fact.with_value(old), *others)))
+        asks = [self._ask(fact, "conversation", (old,)), self._ask(self._rng.choice(others), "conversation")]
+        return (told, self._set_right(fact, old), *self._shuffled(asks))
+
+    def _twice(self) -> tuple[Act, ...]:
+        fact, first = self._changed()
+        second = self._make.other_value(fact)
+        corrections = (Correct(fact.with_value(second), first, "person"), Correct(fact, second, "person"))
+        return (Tell((fact.with_value(first),)), *corrections, self._ask(fact, "conversation", (first, second)))
+
+    def _noted(self) -> Story:
+        facts = self._make.facts(self._rng.choice((1, 2, 4, 21)))
+        asked = self._some(facts, 2)
+        return Story("noted", tuple(self._ask(fact, "note") for fact in asked), self._notes_of(facts))
+
+    def _note_corrected(self) -> Story:
+        fact, old = self._changed()
+        facts = self._shuffled((fact.with_value(old), *self._make.facts(self._rng.choice((0, 1, 3, 8)))))
+        before = (self._ask(fact.with_value(old), "note"),) if self._rng.random() < 0.5 else ()
+        whose: Literal["model", "person"] = self._rng.choice(("model", "person"))
+        told: Act = Correct(fact, old, whose) if before else Tell((fact,))
+        acts = (*before, told, self._ask(fact, "conversation", (old,)))
+        return Story("note corrected", acts, self._notes_of(facts))
+
+    def _distracted(self) -> Story:
+        story = self._rng.choice((self._told, self._corrected))()
+        *before, last = story.acts
+        return Story("distracted", (*before, *self._other_talk(OTHER_TALK), last), story.notes)
+
+    def _two_of_a_shape(self) -> Story:
+        one = self._make.fact_with_subject()
+        two = self._make.sibling(one)
+        asked = self._rng.choice((one, two))
+        other = two if asked is one else one
+        ask = self._ask(asked, "conversation")
+        wrong_way = Tell((one.with_value(two.value), two.with_value(one.value)))
+        acts: tuple[Act, ...] = self._rng.choice(
+            (
+                (Tell((one, two)), ask, self._ask(other, "conversation")),
+                (Ask(one, "nowhere", two.value, judged=False), Tell((one, two)), ask),
+                (
+                    Ask(one, "nowhere", two.value, mistake=two.value, judged=False),
+                    Correct(one, two.value, "model", precise=True),
+                    Tell((two,)),
+                    ask,
+                ),
+                (wrong_way, self._set_right(one, two.value), self._set_right(two, one.value), ask),
+            )
+        )
+        return Story("two of a shape", acts)
+
+    def _fresh(self) -> Story:
+        fact = self._make.fact()
+        notes = self._notes_of(self._make.facts(self._rng.choice((0, 0, 1, 3, 8))))
+        asks = [self._unknown(fact)]
+        if self._rng.random() < 0.3:
+            asks.append(self._unknown(self._make.fact()))
+        return Story("fresh", tuple(asks), notes)
+
+    def _sibling_untold(self) -> Story:
+        told = self._make.fact_with_subject()
+        asked = self._make.sibling(told)
+        if self._rng.random() < 0.3:
+            return Story("sibling untold", (self._unknown(asked), self._ask(told, "note")), self._notes_of((told,)))
+        return Story("sibling untold", (Tell((told,)), self._unknown(asked), self._ask(told, "conversation")))
+
+    def _notes_written(self) -> Story:
+        told = self._make.facts(self._rng.choice((0, 1, 1, 2, 3, 4)))
+        acts: list[Act] = [Tell(told)] if told else [Chat("prompt")]
+        final = list(told)
+        if told and self._rng.random() < 0.5:
+            changed = self._rng.randrange(len(final))
+            old = final[changed]
+            final[changed] = old.with_value(self._make.other_value(old))
+            acts.append(self._set_right(final[changed], old.value))
+        if self._rng.random() < 0.4:
+            late = self._make.fact()
+            wrong = self._make.other_value(late)
+            mistake = self._sometimes(wrong, 0.6)
+            acts += [Ask(late, "nowhere", mistake=mistake, judged=False), Correct(late, mistake, "model")]
+            final.append(late)
+        if final and self._rng.random() < 0.4:
+            acts.append(self._ask(self._rng.choice(final), "conversation"))
+        acts = list(self._with_small_talk(acts))
+        notes = self._notes_of(self._make.facts(self._rng.choice((0, 0, 0, 2))))
+        return Story("notes written", tuple(acts), notes, tuple(Noted(fact) for fact in final))
+
+    def _notes_replaced(self) -> Story:
+        fact, old = self._changed()
+        outdated = fact.with_value(old).note(self._rng)
+        others = self._notes_of(self._make.facts(self._rng.choice((0, 1, 2, 5))))
+        notes = self._shuffled((outdated, *others))
+        new = self._make.facts(self._rng.choice((0, 0, 1, 2)))
+        said: Act = self._set_right(fact, old) if self._rng.random() < 0.5 else Tell((fact,))
+        before = (self._ask(fact.with_value(old), "note"),) if self._rng.random() < 0.4 else ()
+        told = [(said, Noted(fact, outdated)), *((Tell((other,)), Noted(other)) for other in new)]
+        self._rng.shuffle(told)
+        acts = self._with_small_talk([*before, *(act for act, _ in told)])
+        return Story("notes replaced", tuple(acts), notes, tuple(noted for _, noted in told))
+
+    def _about_itself(self) -> Story:
+        facts = self._make.facts(self._rng.choice((0, 0, 1, 2)))
+        acts: list[Act] = [Tell(facts)] if facts else []
+        notes = self._notes_of(self._make.facts(self._rng.choice((0, 0, 2))))
+        acts.append(Chat("itself"))
+        if self._rng.random() < 0.3:
+            acts.append(AskAll(facts) if not notes else Chat("itself"))
+        if facts:
+            acts.append(self._ask(self._rng.choice(facts), "conversation"))
+        return Story("about itself", tuple(acts), notes)
+
+    def _general(self) -> Story:
+        notes = self._notes_of(self._make.facts(self._rng.choice((0, 0, 0, 2, 6))))
+        acts: list[Act] = list(self._other_talk(self._rng.choice((1, 2, 3))))
+        if self._rng.random() < 0.3:
+            fact = self._make.fact()
+            acts = [Tell((fact,)), *acts, self._ask(fact, "conversation")]
+        elif self._rng.random() < 0.4:
+            acts.insert(self._rng.randrange(len(acts) + 1), self._unknown(self._make.fact()))
+        return Story("general", tuple(acts), notes)
+
+    def _set_right(self, fact: Fact, old: str) -> Correct:
+        return Correct(fact, old, "person", precise=True)
+
+    def _ask(self, fact: Fact, stands: Whereabouts, stale: tuple[str, ...] = ()) -> Ask:
+        other = self._rng.choice(stale) if stale else self._make.other_value(fact)
+        return Ask(fact, stands, self._sometimes(other, 0.15), stale)
+
+    def _unknown(self, fact: Fact) -> Ask:
+        return Ask(fact, "nowhere", self._sometimes(self._make.other_value(fact), 0.25))
+
+    def _changed(self) -> tuple[Fact, str]:
+        fact = self._make.fact()
+        return fact, self._make.other_value(fact)
+
+    def _sometimes(self, value: str, how_often: float) -> str | None:
+        return value if self._rng.random() < how_often else None
+
+    def _other_talk(self, count: int) -> Iterable[Chat]:
+        return (Chat(self._rng.choice(("question", "prompt", "prompt", "thanks"))) for _ in range(count))
+
+    def _with_small_talk(self, acts: list[Act]) -> Iterable[Act]:
+        for act in acts:
+            yield act
+            if self._rng.random() < 0.25:
+                yield from self._other_talk(1)
+
+    def _notes_of(self, facts: Iterable[Fact]) -> tuple[str, ...]:
+        return tuple(fact.note(self._rng) for fact in facts)
+
+    def _some(self, facts: tuple[Fact, ...], most: int) -> tuple[Fact, ...]:
+        return tuple(self._rng.sample(facts, min(len(facts), most)))
+
+    def _shuffled(self, things: Iterable[T]) -> tuple[T, ...]:
+        listed = list(things)
+        self._rng.shuffle(listed)
+        return tuple(listed)

@@ -1,0 +1,203 @@
+"""The training loop: LoRA (Hu et al., 2021, arXiv:2106.09685) on every linear layer, loss on the replies only.
+
+It stops and goes on: each checkpoint holds the adapter and the optimizer, and a conversation is made from its number,
+so a run that was interrupted goes on with the very conversations that it would have seen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import save_file
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from chat.tuning.examples import Batch, Example, batches_of
+from chat.tuning.recipe import LOSSES, Progressed, Recipe
+
+CHECKPOINT_EVERY = 20
+UNSEEN_EVERY = 40
+# Conversations from here on are never trained on; their loss shows whether the model learns or learns by heart.
+FIRST_UNSEEN = 1_000_000_000
+_UNSEEN = 32
+_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def train(
+    model: PreTrainedModel, example: Callable[[int], Example], filler: int, recipe: Recipe, folder: Path
+) -> PeftModel:
+    """Train an adapter on `example(0)`, `example(1)`, …; go on from the folder's checkpoint if there is one.
+
+    Writes `loss.jsonl` (one line a step), `checkpoint.pt` and, at the end, `adapter/` in peft's format in bf16.
+    """
+    torch.manual_seed(recipe.seed)
+    run = _Run(model, example, filler, recipe, folder)
+    with _progress() as bar:
+        task = bar.add_task("Training", total=recipe.steps, completed=run.step, loss="…")
+        while run.step < recipe.steps:
+            done = run.advance()
+            bar.update(task, completed=run.step, loss=f"{done.loss:.3f}")
+    save_adapter(run.model, folder / "adapter")
+    return run.model
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write the adapter in peft's format, its numbers in bf16."""
+    config = model.peft_config["default"]
+    config.base_model_name_or_path, config.inference_mode = _BASE, True
+    config.save_pretrained(str(folder))
+    state = {name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in _adapter(model).items()}
+    save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _adapter(model: PeftModel) -> dict[str, torch.Tensor]:
+    """The adapter's tensors under the names that peft writes."""
+    return {
+        name.replace(".default.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+class _Run:
+    """A training run, from its checkpoint on."""
+
+    def __init__(
+        self, model: PreTrainedModel, example: Callable[[int], Example], filler: int, recipe: Recipe, folder: Path
+    ) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        config = LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+        self.model = _with_adapter(model, device, config)
+        self.step = 0
+        self._example = example
+        self._filler = filler
+        self._recipe = recipe
+        self._folder = folder
+        self._device = device
+        self._optimizer = torch.optim.AdamW(_adapter(self.model).values(), lr=recipe.learning_rate, weight_decay=0.0)
+        self._unseen = [example(FIRST_UNSEEN + place) for place in range(_UNSEEN)]
+        self._resume()
+
+    def advance(self) -> Progressed:
+        """Take one optimizer step."""
+        began = monotonic()
+        first = self.step * self._recipe.conversations_per_step
+        examples = [self._example(first + place) for place in range(self._recipe.conversations_per_step)]
+        learned = sum(sum(example.learned) for example in examples)
+        loss = 0.0
+        for batch in self._batches(examples):
+            part = self._loss(batch) / learned
+            torch.autograd.backward(part)
+            loss += part.item()
+        torch.nn.utils.clip_grad_norm_(_adapter(self.model).values(), 1.0)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._recipe.learning_rate * self._warmth()
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self.step += 1
+        tokens = sum(len(example.token_ids) for example in examples)
+        seconds = monotonic() - began
+        done = Progressed(self.step, loss, tokens, learned, seconds, self._unseen_loss())
+        self._keep(done)
+        return done
+
+    def _warmth(self) -> float:
+        """The learning rate's share: up over the first steps, down along a cosine to nothing."""
+        recipe = self._recipe
+        if self.step < recipe.warmup_steps:
+            return (self.step + 1) / recipe.warmup_steps
+        way = (self.step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * way))
+
+    def _batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
+        return batches_of(examples, self._recipe.most_tokens_at_once, self._filler)
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        """The summed cross-entropy of the learned tokens. Only their places go through the vocabulary's layer."""
+        base: Any = self.model.get_base_model()
+        ids = batch.token_ids.to(self._device)
+        targets = batch.learned[:, 1:].to(self._device)
+        with self._precision():
+            hidden = base.model(
+                input_ids=ids, attention_mask=batch.present.to(self._device), use_cache=False
+            ).last_hidden_state
+            logits = base.lm_head(hidden[:, :-1][targets])
+        return cross_entropy(logits.float(), ids[:, 1:][targets], reduction="sum")
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast("cuda", torch.bfloat16) if self._device == "cuda" else nullcontext()
+
+    @torch.no_grad()
+    def _unseen_loss(self) -> float | None:
+        if self.step % UNSEEN_EVERY and self.step not in (1, self._recipe.steps):
+            return None
+        learned = sum(sum(example.learned) for example in self._unseen)
+        return sum(self._loss(batch).item() for batch in self._batches(self._unseen)) / learned
+
+    def _keep(self, done: Progressed) -> None:
+        with (self._folder / LOSSES).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(done)) + "\n")
+        if self.step % CHECKPOINT_EVERY == 0 or self.step == self._recipe.steps:
+            state = {
+                "step": self.step,
+                "recipe": asdict(self._recipe),
+                "adapter": {name: tensor.detach() for name, tensor in _adapter(self.model).items()},
+                "optimizer": self._optimizer.state_dict(),
+            }
+            fresh = self._folder / "checkpoint.new"
+            torch.save(state, fresh)
+            fresh.replace(self._folder / "checkpoint.pt")
+
+    def _resume(self) -> None:
+        checkpoint = self._folder / "checkpoint.pt"
+        losses = self._folder / LOSSES
+        if checkpoint.exists():
+            state = torch.load(checkpoint, map_location=self._device, weights_only=True)
+            if state["recipe"] != asdict(self._recipe):
+                raise RecipeChanged(self._folder)
+            for name, tensor in _adapter(self.model).items():
+                tensor.data.copy_(state["adapter"][name])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self.step = state["step"]
+        # Steps behind the checkpoint are taken again, so their lines go.
+        kept = losses.read_text("utf-8").splitlines()[: self.step] if losses.exists() else []
+        losses.write_text("".join(line + "\n" for line in kept), "utf-8")
+
+
+def _with_adapter(model: Any, device: str, config: LoraConfig) -> PeftModel:
+    with warnings.catch_warnings():
+        # peft asks transformers for a property by its old name.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        with_adapter = get_peft_model(model.to(device), config)
+    assert isinstance(with_adapter, PeftModel)
+    return with_adapter.train()
+
+
+class RecipeChanged(ValueError):
+    """A checkpoint is of another recipe."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"“{folder}” holds a run with another recipe. Name another folder with --out, or remove this one."
+        )
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )

@@ -1,0 +1,60 @@
+"""The real app with the real model, and a person with a browser: for the tests that look at pages."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsing import CHROMIUM, Visitor
+from playwright.sync_api import Browser, sync_playwright
+from running_app import RunningApp
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_chromium(), args=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+def _chromium() -> str:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert found, "Chromium is not installed; `make test` installs it or says how"
+    return found
+
+
+@pytest.fixture(scope="module")
+def app_folder(tmp_path_factory: pytest.TempPathFactory, weights_data_dir: Path) -> Path:
+    """A data folder with the real weights and a database of its own."""
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "models").symlink_to(weights_data_dir / "models")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def app(app_folder: Path) -> Iterator[RunningApp]:
+    with RunningApp(Path("smollm2"), app_folder) as app:
+        yield app
+
+
+@pytest.fixture
+def visitor(browser: Browser, app: RunningApp) -> Iterator[Visitor]:
+    visitor = Visitor(browser, app.url)
+    yield visitor
+    visitor.context.close()
+    assert visitor.faults == []
+
+
+def receipt_of_last_turn(app: RunningApp) -> dict[str, Any]:
+    """The newest receipt in the app's database, whoever's it is."""
+    with sqlite3.connect(app.database) as connection:
+        rows = connection.execute(
+            "SELECT receipt.body FROM receipt JOIN turn ON turn.id = receipt.turn_id ORDER BY turn.created_at DESC"
+        )
+        return json.loads(rows.fetchone()[0])

@@ -1,0 +1,114 @@
+"""The made-up conversations: repeatable, of every kind, and right by the rules that judge a model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from chat.note_writing import NoteWriting
+from chat.tuning.judges import admits_not_knowing, fault_in_notes, holds
+from chat.tuning.maker import SHARES, MadeUp, make_conversation
+from chat.tuning.own_answers import OwnAnswers
+from chat.tuning.slips import hurried
+from chat.tuning.stories import Ask, Correct, StoryTeller, Tell
+from chat.tuning.words import TRAINING, Words, load_words
+from memory.notes import NOTES_REQUEST, notes_in, written
+
+NOTE_WRITING = NoteWriting(NOTES_REQUEST, notes_in, written)
+OWN = OwnAnswers({"Which sea is salty?": "All of them."}, {"Hello!": "Hello to you."})
+SEVERAL = range(400)
+
+
+@pytest.fixture(scope="module")
+def words() -> Words:
+    return load_words(TRAINING)
+
+
+@pytest.fixture(scope="module")
+def made(words: Words) -> list[MadeUp]:
+    return [make_conversation(words, OWN, NOTE_WRITING, 7, number) for number in SEVERAL]
+
+
+def test_a_number_always_gives_the_same_conversation(words: Words, made: list[MadeUp]) -> None:
+    assert made[:40] == [make_conversation(words, OWN, NOTE_WRITING, 7, number) for number in range(40)]
+    assert made[0] != make_conversation(words, OWN, NOTE_WRITING, 8, 0)
+
+
+def test_every_kind_is_made_about_as_often_as_its_share_says(made: list[MadeUp]) -> None:
+    assert sum(SHARES.values()) == pytest.approx(1)
+    counted = Counter(conversation.kind for conversation in made)
+    assert set(counted) == set(SHARES)
+    for kind, share in SHARES.items():
+        assert counted[kind] / len(made) == pytest.approx(share, abs=0.07), kind
+
+
+def test_no_slot_is_left_open_and_no_line_is_empty(made: list[MadeUp]) -> None:
+    for conversation in made:
+        for exchange in conversation.exchanges:
+            assert exchange.message.strip()
+            assert exchange.reply.strip()
+            assert "{" not in exchange.message + exchange.reply
+
+
+def test_mistakes_stand_in_the_conversation_and_are_not_learned(made: list[MadeUp]) -> None:
+    unlearned = [e for conversation in made for e in conversation.exchanges if not e.learned]
+    assert unlearned
+    assert all(conversation.exchanges[-1].learned for conversation in made)
+
+
+def test_messages_hold_one_fact_and_four(words: Words) -> None:
+    told = [StoryTeller(words, Random(number)).story("told") for number in range(60)]
+    assert {len(story.acts[0].facts) for story in told if isinstance(story.acts[0], Tell)} >= {1, 4}
+
+
+def test_the_kinds_of_correction_are_all_there(words: Words) -> None:
+    stories = [StoryTeller(words, Random(number)).story("corrected") for number in range(120)]
+    corrections = [[act for act in story.acts if isinstance(act, Correct)] for story in stories]
+    assert {act.whose for acts in corrections for act in acts} == {"model", "person"}
+    assert any(len(acts) == 2 and not acts[0].ignored for acts in corrections), "twice over"
+    partly = [story for story in stories if isinstance(story.acts[0], Tell) and len(story.acts[0].facts) > 1]
+    assert any(sum(isinstance(act, Ask) for act in story.acts) == 2 for story in partly), "partly"
+
+
+def test_ten_turns_of_other_talk_lie_between_in_a_distracted_story(words: Words) -> None:
+    story = StoryTeller(words, Random(1)).story("distracted")
+    assert len(story.acts) >= 12
+
+
+def test_replies_to_what_was_never_said_admit_it(made: list[MadeUp]) -> None:
+    fresh = [conversation for conversation in made if conversation.kind == "fresh"]
+    assert fresh
+    for conversation in fresh:
+        heard = [*conversation.notes, *(exchange.message for exchange in conversation.exchanges)]
+        for exchange in conversation.exchanges:
+            first_sentence = exchange.reply.split(".")[0]
+            assert admits_not_knowing(exchange.reply, [*heard, first_sentence]), exchange
+
+
+def test_written_notes_pass_the_judge_of_notes(words: Words) -> None:
+    for number in range(60):
+        rng = Random(f"notes/{number}")
+        story = StoryTeller(words, rng).story("notes written")
+        assert story.to_note is not None
+        lines = [noted.fact.note(rng) for noted in story.to_note]
+        assert fault_in_notes(lines, story.to_note, [], lines) == ""
+
+
+def test_a_replaced_note_is_quoted_word_for_word(made: list[MadeUp]) -> None:
+    replaced = [conversation for conversation in made if conversation.kind == "notes replaced"]
+    assert replaced
+    for conversation in replaced:
+        quoted = {note.replaces for note in notes_in(conversation.exchanges[-1].reply)} - {None}
+        assert len(quoted) == 1
+        assert quoted <= set(conversation.notes)
+
+
+def test_hurried_typing_spares_values() -> None:
+    text = "My cousin Ana-Lucía paints the Old Harbour every Tuesday morning."
+    for number in range(50):
+        typed = hurried(text, ["Ana-Lucía", "the Old Harbour"], Random(number))
+        assert holds(typed, "Ana-Lucía")
+        assert "the Old Harbour" in typed
+    assert len({hurried(text, [], Random(number)) for number in range(50)}) > 10

@@ -1,0 +1,163 @@
+"""The tuner on a tiny model: what is learned, that it goes on where it ended, and that merging is exact."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+
+from chat.encoding import Encoder
+from chat.note_writing import NoteWriting
+from chat.prompt import SYSTEM_TEXT, Budget, assemble_prompt
+from chat.tuning.card import ship, write_training_figures
+from chat.tuning.examples import Example, batches_of, encode_example
+from chat.tuning.maker import Exchange, MadeUp, make_conversation
+from chat.tuning.own_answers import OwnAnswers
+from chat.tuning.recipe import Recipe
+from chat.tuning.training import RecipeChanged, train
+from chat.tuning.words import TRAINING, Words, load_words
+from chat.types import Note, PastTurn
+from chat.weights import LoadedModel
+from chat.weights.card import shipped_card
+from chat.weights.merge import SHIPPED, Adapter
+from memory.notes import NOTES_REQUEST, notes_in, written
+
+RECIPE = Recipe(rank=4, alpha=8, steps=6, warmup_steps=2, conversations_per_step=2, learning_rate=5e-3)
+OWN = OwnAnswers({"Which sea is salty?": "All of them."}, {"Hello!": "Hello to you."})
+TALK = MadeUp(
+    "told",
+    ("The user likes tea.",),
+    (Exchange("My dog is Rex.", "Noted."), Exchange("And?", "Your dog is Bo.", learned=False), Exchange("No.", "Rex!")),
+)
+
+
+@pytest.fixture(scope="module")
+def words() -> Words:
+    return load_words(TRAINING)
+
+
+@pytest.fixture
+def example(words: Words, tiny_qwen: LoadedModel) -> Callable[[int], Example]:
+    encoder = Encoder(tiny_qwen.tokenizer)
+    note_writing = NoteWriting(NOTES_REQUEST, notes_in, written)
+    return lambda number: encode_example(make_conversation(words, OWN, note_writing, 3, number), encoder)
+
+
+def trained(tiny: LoadedModel, example: Callable[[int], Example], recipe: Recipe, folder: Path) -> PeftModel:
+    folder.mkdir(exist_ok=True)
+    model = copy.deepcopy(tiny.model).float()
+    return train(model, example, 0, recipe, folder)
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "loss.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("family", ["smollm2", "tiny_llama", "tiny_qwen"])
+def test_only_learned_replies_and_what_ends_them_count(family: str, request: pytest.FixtureRequest) -> None:
+    tokenizer = request.getfixturevalue(family).tokenizer
+    encoder = Encoder(tokenizer)
+    made = encode_example(TALK, encoder)
+    ids = [token for token, learned in zip(made.token_ids, made.learned, strict=True) if learned]
+    stops = [token for token in ids if token in encoder.stop_token_ids()]
+    assert encoder.decode(ids) == "Noted.Rex!"
+    assert len(stops) == 2
+    assert made.learned[-1]
+
+
+def test_a_conversation_is_encoded_as_the_chat_encodes_it(smollm2: LoadedModel) -> None:
+    encoder = Encoder(smollm2.tokenizer)
+    history = [PastTurn("a", "My dog is Rex.", "Noted."), PastTurn("b", "And?", "Your dog is Bo.")]
+    notes = [Note("n", "The user likes tea.")]
+    budget = Budget(8000, lambda prompt: len(encoder.encode(prompt).token_ids), encoder.count)
+    sent = encoder.encode(assemble_prompt(SYSTEM_TEXT, notes, history, "No.", budget)).token_ids
+    assert encode_example(TALK, encoder).token_ids[: len(sent)] == sent
+
+
+def test_batches_hold_every_token_once(example: Callable[[int], Example]) -> None:
+    examples = [example(number) for number in range(12)]
+    batches = list(batches_of(examples, 1_000, 0))
+    assert sum(int(batch.present.sum()) for batch in batches) == sum(len(each.token_ids) for each in examples)
+    assert sum(int(batch.learned.sum()) for batch in batches) == sum(sum(each.learned) for each in examples)
+    assert len(batches) > 1
+
+
+def test_training_lowers_the_loss_and_moves_nothing_but_the_adapter(
+    tiny_qwen: LoadedModel, example: Callable[[int], Example], tmp_path: Path
+) -> None:
+    before = {name: tensor.clone() for name, tensor in tiny_qwen.model.float().state_dict().items()}
+    tuned = trained(tiny_qwen, lambda _: example(0), RECIPE, tmp_path)
+    assert losses(tmp_path)[-1] < losses(tmp_path)[0]
+    base = {name.replace(".base_layer", ""): tensor for name, tensor in tuned.get_base_model().state_dict().items()}
+    assert all(torch.equal(base[name], tensor) for name, tensor in before.items())
+
+
+def test_an_interrupted_run_goes_on_to_the_same_adapter(
+    tiny_qwen: LoadedModel, example: Callable[[int], Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chat.tuning.training.CHECKPOINT_EVERY", 2)
+    trained(tiny_qwen, example, RECIPE, tmp_path / "whole")
+
+    def cut_off(number: int) -> Example:
+        if number >= 5 * RECIPE.conversations_per_step and number < 1_000_000:
+            raise KeyboardInterrupt
+        return example(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tiny_qwen, cut_off, RECIPE, tmp_path / "halves")
+    assert len(losses(tmp_path / "halves")) == 5
+    trained(tiny_qwen, example, RECIPE, tmp_path / "halves")
+    assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
+    assert Adapter(tmp_path / "halves" / "adapter").sha256 == Adapter(tmp_path / "whole" / "adapter").sha256
+
+
+def test_a_checkpoint_of_another_recipe_is_refused_by_name(
+    tiny_qwen: LoadedModel, example: Callable[[int], Example], tmp_path: Path
+) -> None:
+    trained(tiny_qwen, example, RECIPE, tmp_path)
+    with pytest.raises(RecipeChanged, match=tmp_path.name):
+        trained(tiny_qwen, example, replace(RECIPE, rank=8, steps=9), tmp_path)
+
+
+def test_the_merged_model_says_what_the_adapter_says(
+    tiny_qwen: LoadedModel, example: Callable[[int], Example], tmp_path: Path
+) -> None:
+    tuned = trained(tiny_qwen, example, RECIPE, tmp_path).eval()
+    merged = copy.deepcopy(tiny_qwen.model).float()
+    ids = torch.tensor([example(1).token_ids[:60]])
+    with torch.no_grad():
+        untouched = merged(ids).logits
+        Adapter(tmp_path / "adapter").merge_into(merged)
+        # The adapter ships in bf16, so its last digits are gone.
+        assert torch.allclose(merged(ids).logits, tuned(ids).logits, atol=0.05)
+        assert not torch.allclose(merged(ids).logits, untouched, atol=0.05)
+
+
+def test_a_shipped_run_has_its_card_with_its_own_figures(
+    tiny_qwen: LoadedModel, example: Callable[[int], Example], tmp_path: Path, words: Words
+) -> None:
+    trained(tiny_qwen, example, RECIPE, tmp_path)
+    write_training_figures(tmp_path, RECIPE, words, 1_000, 10, "an abacus", "2026-01-01")
+    package = tmp_path / "package"
+    package.mkdir()
+    ship(tmp_path, package)
+    card = (package / "MODEL_CARD.md").read_text()
+    assert "| hardware | an abacus |" in card
+    assert "12, each seen once" in card
+    assert "{{" not in card
+    assert Adapter(package).sha256 == Adapter(tmp_path / "adapter").sha256
+
+
+def test_the_package_carries_an_adapter_of_at_most_25_mb_with_its_whole_loss_curve() -> None:
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 25_000_000
+    figures = json.loads((SHIPPED / "training.json").read_text())
+    card = shipped_card()
+    assert [point.step for point in card.losses] == list(range(1, figures["recipe"]["steps"] + 1))
+    assert card.losses[-1].loss < card.losses[0].loss
+    assert f"{figures['tokens']:,}" in card.markdown
