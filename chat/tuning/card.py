@@ -85,7 +85,7 @@ def _training_table(training: Mapping[str, Any]) -> str:
         "made from": f"{training['relations']} relations, {training['names']:,} names, seed {recipe['seed']}",
         "steps": f"{recipe['steps']}, of {recipe['conversations_per_step']} conversations each",
         "method": f"LoRA, rank {recipe['rank']}, alpha {recipe['alpha']}, on every linear layer; "
-        f"AdamW, {recipe['learning_rate']:g} with a cosine; loss on the replies only",
+        f"AdamW, {recipe['learning_rate']:g} level, then falling over the last quarter; loss on the replies only",
         "trained parameters": f"{training['adapter_parameters']:,} beside {training['parameters']:,} frozen ones",
         "time": f"{training['seconds'] / 3600:.1f} hours",
         "hardware": training["hardware"],

@@ -14,7 +14,9 @@ from chat.tuning.slips import hurried
 from chat.tuning.stories import Act, Ask, AskAll, Chat, Correct, Kind, Noted, Story, StoryTeller, Tell
 from chat.tuning.words import Words
 
-HURRIED = 0.12
+HURRIED = 0.08
+# Of the answers about itself, as many as a small model can keep apart.
+_WAYS_TO_SAY = 3
 
 SHARES: dict[Kind, float] = {
     "told": 0.12,
@@ -145,33 +147,26 @@ class _Telling:
         return hurried(message, [*kept, other], self._rng)
 
     def _ack(self, act: Tell) -> str:
-        phrases = self._phrases.ack
-        if len(act.facts) > 2:
-            phrases = tuple(phrase for phrase in phrases if "{" not in phrase)
-        answer = " ".join(fact.repeated(self._rng) for fact in act.facts)
-        return filled(self._rng.choice(phrases), answer=answer)
+        answers = " ".join(fact.answer() for fact in act.facts)
+        return filled(self._rng.choice(self._phrases.ack), answer=answers)
 
     def _ack_correction(self, act: Correct) -> str:
         phrases = self._phrases.ack_correction if act.whose == "model" else self._phrases.ack_self_correction
         fact = act.fact.with_value(act.old) if act.ignored and act.old else act.fact
-        return filled(self._rng.choice(phrases), answer=fact.repeated(self._rng))
+        return filled(self._rng.choice(phrases), answer=fact.answer())
 
     def _reply(self, act: Ask) -> str:
         if act.mistake is not None:
-            return act.fact.with_value(act.mistake).repeated(self._rng)
+            return act.fact.with_value(act.mistake).answer()
         if act.stands == "nowhere":
             phrases = self._phrases.unknown_with_notes if self._story.notes else self._phrases.unknown
-            return filled(self._rng.choice(phrases), about=act.fact.about(self._rng))
-        answer = act.fact.answer(self._rng)
-        if self._rng.random() < 0.6:
-            return answer
-        phrases = self._phrases.answering_from_note if act.stands == "note" else self._phrases.answering
-        return filled(self._rng.choice(phrases), answer=act.fact.repeated(self._rng))
+            return filled(self._rng.choice(phrases), about=act.fact.about())
+        return act.fact.answer()
 
     def _all_known(self, act: AskAll) -> str:
         if not act.facts:
             return self._rng.choice(self._phrases.know_me_blank)
-        return "You told me this: " + " ".join(fact.repeated(self._rng) for fact in act.facts)
+        return "You told me this: " + " ".join(fact.answer() for fact in act.facts)
 
     def _chat(self, act: Chat) -> Exchange:
         match act.about:
@@ -186,9 +181,11 @@ class _Telling:
                 return Exchange(thanks.say, self._rng.choice(thanks.replies))
             case "itself":
                 talk = self._rng.choice(self._phrases.self_talk)
-                return Exchange(self._typed(self._rng.choice(talk.asks), ()), self._rng.choice(talk.answers))
+                return Exchange(
+                    self._typed(self._rng.choice(talk.asks), ()), self._rng.choice(talk.answers[:_WAYS_TO_SAY])
+                )
         assert_never(act.about)
 
     def _note_exchange(self, to_note: Sequence[Noted]) -> Exchange:
-        lines = tuple(WrittenNote(noted.fact.note(self._rng), noted.replaces) for noted in to_note)
+        lines = tuple(WrittenNote(noted.fact.canonical_note(), noted.replaces) for noted in to_note)
         return Exchange(self._note_writing.request, self._note_writing.written(lines))

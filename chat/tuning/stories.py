@@ -136,8 +136,10 @@ class StoryTeller:
 
     def _told(self) -> Story:
         facts = self._make.facts(self._rng.choice((1, 1, 2, 4)))
-        asked = self._some(facts, 2)
-        return Story("told", (Tell(facts), *(self._ask(fact, "conversation") for fact in asked)))
+        asks = [self._ask(fact, "conversation") for fact in self._some(facts, 3)]
+        if self._rng.random() < 0.3:
+            asks.append(self._unknown(self._make.fact()))
+        return Story("told", (Tell(facts), *self._shuffled(asks)))
 
     def _corrected(self) -> Story:
         way = self._rng.choice(
@@ -174,8 +176,10 @@ class StoryTeller:
 
     def _noted(self) -> Story:
         facts = self._make.facts(self._rng.choice((1, 2, 4, 21)))
-        asked = self._some(facts, 2)
-        return Story("noted", tuple(self._ask(fact, "note") for fact in asked), self._notes_of(facts))
+        asks = [self._ask(fact, "note") for fact in self._some(facts, 3)]
+        if self._rng.random() < 0.3:
+            asks.append(self._unknown(self._make.fact()))
+        return Story("noted", self._shuffled(asks), self._notes_of(facts))
 
     def _note_corrected(self) -> Story:
         fact, old = self._changed()

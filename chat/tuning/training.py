@@ -113,11 +113,16 @@ class _Run:
         return done
 
     def _warmth(self) -> float:
-        """The learning rate's share: up over the first steps, down along a cosine to nothing."""
+        """The learning rate's share: up over the first steps, level, down along a cosine over the last quarter.
+
+        While it is level a run does not depend on its length, so one that turns out too short can be made longer
+        (Hu et al., 2024, arXiv:2404.06395).
+        """
         recipe = self._recipe
         if self.step < recipe.warmup_steps:
             return (self.step + 1) / recipe.warmup_steps
-        way = (self.step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+        falls_from = 0.75 * recipe.steps
+        way = max(0.0, self.step - falls_from) / (recipe.steps - falls_from)
         return 0.5 * (1 + math.cos(math.pi * way))
 
     def _batches(self, examples: Sequence[Example]) -> Iterator[Batch]:

@@ -72,8 +72,6 @@ class Phrases:
     ack: Lines = ()
     ack_correction: Lines = ()
     ack_self_correction: Lines = ()
-    answering: Lines = ()
-    answering_from_note: Lines = ()
     unknown: Lines = ()
     unknown_with_notes: Lines = ()
     know_me: Lines = ()
