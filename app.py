@@ -79,13 +79,12 @@ def _serve(settings: Settings, database: Database) -> None:
     console = Console(stderr=True, soft_wrap=True)
     model = start_model(load_model(settings.model, settings.data_dir, settings.context_window, console.print))
 
-    from chat.note_writing import NoteWriting
     from chat.ui.pages import build_pages
     from chat.ui.server import Server, build_server
     from chat.ui.service import Service
-    from memory.notes import NOTES_REQUEST, notes_in, written
+    from memory.notes import NOTE_WRITING
 
-    service = Service(model, database.for_owner, NoteWriting(NOTES_REQUEST, notes_in, written))
+    service = Service(model, database.for_owner, NOTE_WRITING)
     pages = build_pages(service, shipped_card(), tells_of=TUNED.id)
     app = build_server(pages, settings.host)
     console.print(f"Data lies in {settings.data_dir}", highlight=False)

@@ -65,28 +65,29 @@ def _outcomes(flags: argparse.Namespace) -> Iterator[Outcome]:
 
     load_model(flags.model, flags.data_dir, None, print)  # once here, so that the workers find it unpacked
     todo = [task for task in tasks(load_words(HELD_OUT), flags.stories) if not flags.kinds or task.kind in flags.kinds]
-    with ProcessPoolExecutor(flags.workers, get_context("spawn"), _begin, (flags.model, flags.data_dir)) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="marginalia-evaluation-") as folder,
+        ProcessPoolExecutor(flags.workers, get_context("spawn"), _begin, (flags.model, flags.data_dir, folder)) as pool,
+    ):
         waiting = [pool.submit(_play, task) for task in todo]
         for done in track(as_completed(waiting), "Playing", total=len(todo)):
             yield done.result()
 
 
-def _begin(model: str, data_dir: Path) -> None:
+def _begin(model: str, data_dir: Path, folder: str) -> None:
     """Make this process's own player, with a model and an empty database of its own."""
     global _player
     from chat.local_model import start_model
-    from chat.note_writing import NoteWriting
     from chat.tuning.evaluation import Player
     from chat.tuning.words import HELD_OUT, load_words
     from chat.ui.service import Service
     from chat.weights import load_model
     from memory.database import open_database
-    from memory.notes import NOTES_REQUEST, notes_in, written
+    from memory.notes import NOTE_WRITING
 
-    folder = tempfile.mkdtemp(prefix="marginalia-evaluation-")
-    database = open_database(f"sqlite:///{folder}/stories.db")
+    database = open_database(f"sqlite:///{folder}/{os.getpid()}.db")
     local = start_model(load_model(model, data_dir, None, lambda _: None))
-    service = Service(local, database.for_owner, NoteWriting(NOTES_REQUEST, notes_in, written))
+    service = Service(local, database.for_owner, NOTE_WRITING)
     _player = Player(load_words(HELD_OUT), service)
 
 

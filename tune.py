@@ -17,24 +17,19 @@ from chat.errors import MarginaliaError
 def main() -> int:
     """Make conversations, train the adapter on them, write it to the output folder. 1: it could not go on."""
     flags = _parser().parse_args()
-    from chat.note_writing import NoteWriting
     from chat.tuning.card import ship
     from chat.tuning.recipe import Recipe
-    from chat.tuning.training import RecipeChanged
     from chat.tuning.tune import tune
     from chat.weights.merge import SHIPPED
-    from memory.notes import NOTES_REQUEST, notes_in, written
+    from memory.notes import NOTE_WRITING
 
     recipe = Recipe(rank=flags.rank, alpha=2 * flags.rank, steps=flags.steps, seed=flags.seed)
     try:
-        tune(recipe, flags.out, flags.data_dir, NoteWriting(NOTES_REQUEST, notes_in, written), print)
+        tune(recipe, flags.out, flags.data_dir, NOTE_WRITING, print)
         if flags.ship:
             ship(flags.out, SHIPPED)
             print(f"“{SHIPPED}” now has this adapter.")
     except MarginaliaError as error:
-        print(f"tune: {error}", file=sys.stderr)
-        return 1
-    except RecipeChanged as error:
         print(f"tune: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from chat.errors import InputError
-from chat.note_writing import WrittenNote
+from chat.note_writing import NoteWriting, WrittenNote
 
 MAX_NOTE_CHARACTERS = 500
 MAX_NOTES_IN_A_REPLY = 12
@@ -78,3 +78,7 @@ def _cut(note: str) -> str:
         return note
     room = note[: MAX_NOTE_CHARACTERS - 1]
     return (room.rpartition(" ")[0] or room) + "…"
+
+
+NOTE_WRITING = NoteWriting(NOTES_REQUEST, notes_in, written)
+"""How this app has notes written; also what the default model was tuned on."""

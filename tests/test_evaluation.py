@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chat.local_model import LocalModel
-from chat.note_writing import NoteWriting
 from chat.tuning.card import record_evaluation
 from chat.tuning.evaluation import STORY_KINDS, Outcome, Player, Task, tasks
 from chat.tuning.report import evaluated
 from chat.tuning.words import HELD_OUT, Words, load_words
 from chat.turn import Done, TurnEvent
-from chat.types import Sampling
 from chat.ui.service import Service
 from memory.database import Database
-from memory.notes import NOTES_REQUEST, notes_in, written
+from memory.notes import NOTE_WRITING
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +27,7 @@ def words() -> Words:
 
 @pytest.fixture
 def service(local_model: LocalModel, database: Database) -> Service:
-    return Service(local_model, database.for_owner, NoteWriting(NOTES_REQUEST, notes_in, written))
+    return Service(local_model, database.for_owner, NOTE_WRITING)
 
 
 class Parrot(Service):
@@ -36,17 +35,10 @@ class Parrot(Service):
 
     sentence = ""
 
-    def send(
-        self,
-        owner: str,
-        message: object,
-        conversation_id: str,
-        use_memory: bool,
-        sampling: Sampling,
-        replaces: str | None = None,
-    ) -> Generator[TurnEvent, None, None]:
+    def send(self, *message: Any) -> Generator[TurnEvent, None, None]:
+        *said, sampling = message
         short = replace(sampling, max_new_tokens=1)
-        for event in super().send(owner, message, conversation_id, use_memory, short, replaces):
+        for event in super().send(*said, short):
             if isinstance(event, Done):
                 receipt = event.receipt
                 reply = self.sentence or receipt.prompt.text
@@ -56,7 +48,7 @@ class Parrot(Service):
 
 @pytest.fixture
 def parrot(local_model: LocalModel, database: Database) -> Parrot:
-    return Parrot(local_model, database.for_owner, NoteWriting(NOTES_REQUEST, notes_in, written))
+    return Parrot(local_model, database.for_owner, NOTE_WRITING)
 
 
 def outcomes(player: Player, kind: str, count: int) -> Iterator[Outcome]:

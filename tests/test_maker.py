@@ -7,16 +7,14 @@ from random import Random
 
 import pytest
 
-from chat.note_writing import NoteWriting
 from chat.tuning.judges import admits_not_knowing, fault_in_notes, holds
 from chat.tuning.maker import SHARES, MadeUp, make_conversation
 from chat.tuning.own_answers import OwnAnswers
 from chat.tuning.slips import hurried
 from chat.tuning.stories import Ask, Correct, StoryTeller, Tell
 from chat.tuning.words import TRAINING, Words, load_words
-from memory.notes import NOTES_REQUEST, notes_in, written
+from memory.notes import NOTE_WRITING, notes_in
 
-NOTE_WRITING = NoteWriting(NOTES_REQUEST, notes_in, written)
 OWN = OwnAnswers({"Which sea is salty?": "All of them."}, {"Hello!": "Hello to you."})
 SEVERAL = range(400)
 
@@ -92,7 +90,7 @@ def test_written_notes_pass_the_judge_of_notes(words: Words) -> None:
         rng = Random(f"notes/{number}")
         story = StoryTeller(words, rng).story("notes written")
         assert story.to_note is not None
-        lines = [noted.fact.canonical_note() for noted in story.to_note]
+        lines = [noted.fact.canonical_note(noted.fact.relation.statements[0]) for noted in story.to_note]
         assert fault_in_notes(lines, story.to_note, [], lines) == ""
 
 

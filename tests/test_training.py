@@ -13,7 +13,6 @@ import torch
 from peft import PeftModel
 
 from chat.encoding import Encoder
-from chat.note_writing import NoteWriting
 from chat.prompt import SYSTEM_TEXT, Budget, assemble_prompt
 from chat.tuning.card import ship, write_training_figures
 from chat.tuning.examples import Example, batches_of, encode_example
@@ -26,7 +25,7 @@ from chat.types import Note, PastTurn
 from chat.weights import LoadedModel
 from chat.weights.card import shipped_card
 from chat.weights.merge import SHIPPED, Adapter
-from memory.notes import NOTES_REQUEST, notes_in, written
+from memory.notes import NOTE_WRITING
 
 RECIPE = Recipe(rank=4, alpha=8, steps=6, warmup_steps=2, conversations_per_step=2, learning_rate=5e-3)
 OWN = OwnAnswers({"Which sea is salty?": "All of them."}, {"Hello!": "Hello to you."})
@@ -45,8 +44,7 @@ def words() -> Words:
 @pytest.fixture
 def example(words: Words, tiny_qwen: LoadedModel) -> Callable[[int], Example]:
     encoder = Encoder(tiny_qwen.tokenizer)
-    note_writing = NoteWriting(NOTES_REQUEST, notes_in, written)
-    return lambda number: encode_example(make_conversation(words, OWN, note_writing, 3, number), encoder)
+    return lambda number: encode_example(make_conversation(words, OWN, NOTE_WRITING, 3, number), encoder)
 
 
 def trained(tiny: LoadedModel, example: Callable[[int], Example], recipe: Recipe, folder: Path) -> PeftModel:

@@ -16,7 +16,6 @@ ALLOWED = {
     "answers": {"v", "s"},
     "corrections": {"v", "old", "s"},
     "notes": {"v", "s"},
-    "about": {"s"},
 }
 NEEDED = {"statements": "v", "choices": "vw", "answers": "v", "corrections": "v", "notes": "v"}
 PERSONS_LISTS = ("telling", "asking", "correcting_model", "correcting_self", "distractors")

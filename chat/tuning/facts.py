@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from functools import cache
 from random import Random
 
+from chat.tuning.persons import from_first_person, from_third_person, to_third_person, toward_you
 from chat.tuning.words import Lines, Relation, Words
+
+Place = tuple[str, str | None]
 
 _SLOT = re.compile(r"\{(\w+)\}")
 
@@ -20,7 +26,7 @@ class Fact:
     subject: str | None = None
 
     @property
-    def place(self) -> tuple[str, str | None]:
+    def place(self) -> Place:
         """What the fact is about: two facts at one place contradict each other."""
         return self.relation.name, self.subject
 
@@ -32,9 +38,14 @@ class Fact:
         """A template of this fact's relation, with its slots filled."""
         return filled(template, v=self.value, s=self.subject or "", old=old, w=other)
 
+    def stands_in(self, text: str) -> bool:
+        """Whether the text has this value and this subject."""
+        said = text.casefold()
+        return self.value.casefold() in said and (self.subject or "").casefold() in said
+
     def statement(self, rng: Random) -> str:
-        """The person tells it."""
-        return self.said(rng.choice(self.relation.statements))
+        """A wording in which the person tells it, its slots still open."""
+        return rng.choice(self.relation.statements)
 
     def question(self, rng: Random) -> str:
         """The person asks for it."""
@@ -44,28 +55,51 @@ class Fact:
         """The person asks which of two values it is."""
         return self.said(rng.choice(self.relation.choices), other=other)
 
-    def answer(self) -> str:
-        """The assistant says it: always in the same sentence, one that ends with the value if there is one.
+    def answer(self, source: str) -> str:
+        """The assistant says it, in the words of the wording or note in which it stands, as far as these can be turned.
 
-        What is to be learned is where the value stands. In one wording each time, with the value behind all that leads
-        to it, that is nearly all that is left to learn; with 25 wordings drawn at random it was not learned
-        (tests/bench/LOG.md, 2026-11-22).
+        What is to be learned is to find where it stands and to repeat that. In wordings of their own the replies were
+        learned by heart, one for each relation, and used for relations that had none (tests/bench/LOG.md, 2026-11-22).
         """
-        whole = [line for line in self.relation.answers if not self.subject or "{s}" in line]
-        closing = [line for line in whole if line.rstrip(".!").endswith("{v}") and len(line.split()) > 3]
-        return self.said((closing or whole)[0])
+        turned = _statements_turned(self.relation).get(source)
+        return self.said(turned) if turned else self._closest(_answers(self.relation), source)
+
+    def canonical_note(self, source: str) -> str:
+        """The line in which the assistant notes it down, in the words of the wording in which it stands."""
+        turned = _statements_as_notes(self.relation).get(source)
+        return self.said(turned) if turned else self._closest(self.relation.notes, source)
 
     def note(self, rng: Random) -> str:
         """One line in the third person, as a person might keep it."""
         return self.said(rng.choice(self.relation.notes))
 
-    def canonical_note(self) -> str:
-        """The one line in which the assistant notes it down."""
-        return self.said(self.relation.notes[0])
+    def _closest(self, templates: Lines, source: str) -> str:
+        words = toward_you(self.said(source)).casefold().split()
 
-    def about(self) -> str:
-        """What is not known when it is not known."""
-        return self.said(self.relation.about[0])
+        def likeness(sentence: str) -> float:
+            return SequenceMatcher(None, toward_you(sentence).casefold().split(), words, autojunk=False).ratio()
+
+        return max(map(self.said, templates), key=likeness)
+
+
+@cache
+def _statements_turned(relation: Relation) -> dict[str, str]:
+    return _turned(relation.statements, from_first_person)
+
+
+@cache
+def _statements_as_notes(relation: Relation) -> dict[str, str]:
+    return _turned(relation.statements, to_third_person)
+
+
+@cache
+def _answers(relation: Relation) -> Lines:
+    whole = [line for line in relation.answers if not relation.subject or "{s}" in line]
+    return (*_turned(relation.notes, from_third_person).values(), *whole)
+
+
+def _turned(lines: Lines, turn: Callable[[str], str | None]) -> dict[str, str]:
+    return {line: turned for line in lines if (turned := turn(line)) is not None}
 
 
 def filled(template: str, **slots: str) -> str:
@@ -81,11 +115,16 @@ def as_sentence(text: str) -> str:
 
 
 class FactMaker:
-    """Draws facts at places that are all different, from one set of tables."""
+    """Draws facts at places that are all different, from one set of tables.
 
-    def __init__(self, words: Words, rng: Random) -> None:
+    A share of the values, `strange`, comes from any family whatever (“My dog is called platform 9”): what stands there
+    is to be repeated, not what would be likely.
+    """
+
+    def __init__(self, words: Words, rng: Random, strange: float = 0.0) -> None:
         self._words = words
         self._rng = rng
+        self._strange = strange
         self._taken: set[tuple[str, str | None]] = set()
         self._values: set[str] = set()
 
@@ -94,7 +133,7 @@ class FactMaker:
         while True:
             chosen = relation or self._rng.choice(self._words.relations)
             subject = self._rng.choice(self._family(chosen.subject)) if chosen.subject else None
-            fact = Fact(chosen, self._rng.choice(self._family(chosen.value)), subject)
+            fact = Fact(chosen, self._value(chosen), subject)
             if fact.place in self._taken or fact.value.casefold() in self._values or fact.value == subject:
                 continue
             if relation is None and any(name == chosen.name for name, _ in self._taken):
@@ -117,10 +156,15 @@ class FactMaker:
 
     def other_value(self, fact: Fact) -> str:
         """A value that the fact might have had."""
-        while (value := self._rng.choice(self._family(fact.relation.value))).casefold() in self._values:
+        while (value := self._value(fact.relation)).casefold() in self._values:
             pass
         self._values.add(value.casefold())
         return value
+
+    def _value(self, relation: Relation) -> str:
+        strange = self._rng.random() < self._strange
+        family = self._rng.choice(self._words.value_families) if strange else relation.value
+        return self._rng.choice(self._family(family))
 
     def _family(self, name: str) -> Lines:
         return self._words.families[name]

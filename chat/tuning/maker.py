@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import assert_never
 
 from chat.note_writing import NoteWriting, WrittenNote
-from chat.tuning.facts import Fact, as_sentence, filled
+from chat.tuning.facts import Fact, Place, as_sentence, filled
 from chat.tuning.own_answers import OwnAnswers
 from chat.tuning.slips import hurried
 from chat.tuning.stories import Act, Ask, AskAll, Chat, Correct, Kind, Noted, Story, StoryTeller, Tell
 from chat.tuning.words import Words
 
 HURRIED = 0.08
+MOST_ASKED = 5
+STRANGE = 0.2
 # Of the answers about itself, as many as a small model can keep apart.
 _WAYS_TO_SAY = 3
 
 SHARES: dict[Kind, float] = {
-    "told": 0.12,
-    "corrected": 0.20,
-    "noted": 0.08,
+    "told": 0.13,
+    "corrected": 0.19,
+    "noted": 0.11,
     "note corrected": 0.10,
     "distracted": 0.03,
-    "two of a shape": 0.08,
-    "fresh": 0.08,
-    "sibling untold": 0.06,
-    "notes written": 0.09,
+    "two of a shape": 0.09,
+    "fresh": 0.07,
+    "sibling untold": 0.07,
+    "notes written": 0.08,
     "notes replaced": 0.06,
-    "about itself": 0.03,
-    "general": 0.07,
+    "about itself": 0.02,
+    "general": 0.05,
 }
 """How many of the conversations are of each kind, as shares of one."""
 
@@ -57,8 +59,16 @@ def make_conversation(words: Words, own: OwnAnswers, note_writing: NoteWriting, 
     """The conversation of this number: always the same for the same tables and seed."""
     rng = Random(f"{seed}/{number}")
     kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
-    story = StoryTeller(words, rng).story(kind)
+    story = StoryTeller(words, rng, MOST_ASKED, STRANGE).story(kind)
     return _Telling(words, own, note_writing, story, rng).conversation()
+
+
+@dataclass(frozen=True)
+class Said:
+    """A message of the person's, and the wording of each fact that it states, its slots open, at the fact's place."""
+
+    message: str
+    stating: dict[Place, str] = field(default_factory=dict)
 
 
 class PersonsPart:
@@ -68,31 +78,35 @@ class PersonsPart:
         self._phrases = words.phrases
         self._rng = rng
 
-    def tell(self, act: Tell) -> str:
+    def tell(self, act: Tell) -> Said:
         """Facts in one message."""
-        said = [fact.statement(self._rng) for fact in act.facts]
+        stating = {fact.place: fact.statement(self._rng) for fact in act.facts}
+        said = [fact.said(stating[fact.place]) for fact in act.facts]
         facts = said[0] if len(said) == 1 else " ".join(map(as_sentence, said))
-        return self._within(self._phrases.telling, facts, "facts", plain=0.5)
+        return Said(self._within(self._phrases.telling, facts, "facts", plain=0.5), stating)
 
-    def ask(self, act: Ask) -> str:
+    def ask(self, act: Ask) -> Said:
         """A question for a fact."""
         fact, other = act.fact, act.other
         if other is None:
-            return self._within(self._phrases.asking, fact.question(self._rng), "question", plain=0.6)
+            return Said(self._within(self._phrases.asking, fact.question(self._rng), "question", plain=0.6))
         swapped = self._rng.random() < 0.5
         first, second = (other, fact.value) if swapped else (fact.value, other)
         question = fact.with_value(first).choice(second, self._rng)
-        return self._within(self._phrases.asking, question, "question", plain=0.8)
+        return Said(self._within(self._phrases.asking, question, "question", plain=0.8))
 
-    def correct(self, act: Correct) -> str:
+    def correct(self, act: Correct) -> Said:
         """The right value, in the relation's own words or in general ones."""
         fact = act.fact
         own = [phrase for phrase in fact.relation.corrections if self._fits(phrase, act, "{s}")]
         phrases = self._phrases.correcting_model if act.whose == "model" else self._phrases.correcting_self
         general = [phrase for phrase in phrases if self._fits(phrase, act, "{fact}")]
         template = self._rng.choice(own if own and self._rng.random() < 0.5 else general)
-        statement = as_sentence(fact.statement(self._rng))
-        return filled(template, fact=statement, v=fact.value, s=fact.subject or "", old=act.old or "")
+        statement = fact.statement(self._rng)
+        sentence = as_sentence(fact.said(statement))
+        message = filled(template, fact=sentence, v=fact.value, s=fact.subject or "", old=act.old or "")
+        stated = statement if "{fact}" in template else template if template in own else None
+        return Said(message, {fact.place: stated} if stated else {})
 
     def _fits(self, phrase: str, act: Correct, naming: str) -> bool:
         if "{old}" in phrase and act.old is None:
@@ -108,7 +122,7 @@ class PersonsPart:
 
 
 class _Telling:
-    """Puts both sides of one story into words."""
+    """Puts both sides of one story into words. `_stands` has the text in which each fact stands by now."""
 
     def __init__(self, words: Words, own: OwnAnswers, note_writing: NoteWriting, story: Story, rng: Random) -> None:
         self._phrases = words.phrases
@@ -117,6 +131,7 @@ class _Telling:
         self._story = story
         self._rng = rng
         self._person = PersonsPart(words, rng)
+        self._stands: dict[Place, str] = {}
 
     def conversation(self) -> MadeUp:
         exchanges = [self._exchange(act) for act in self._story.acts]
@@ -127,12 +142,15 @@ class _Telling:
     def _exchange(self, act: Act) -> Exchange:
         match act:
             case Tell():
-                return Exchange(self._typed(self._person.tell(act), act.facts), self._ack(act))
+                said = self._heard(self._person.tell(act))
+                return Exchange(self._typed(said, act.facts), self._ack(self._phrases.ack, act.facts))
             case Ask():
-                message = self._typed(self._person.ask(act), (act.fact,), act.other or "")
-                return Exchange(message, self._reply(act), learned=act.mistake is None)
+                said = self._person.ask(act)
+                message = self._typed(said, (act.fact,), act.other or "")
+                return Exchange(message, self._reply(act, said.message), learned=act.mistake is None)
             case Correct():
-                message = self._typed(self._person.correct(act), (act.fact,), act.old or "")
+                said = self._heard(self._person.correct(act))
+                message = self._typed(said, (act.fact,), act.old or "")
                 return Exchange(message, self._ack_correction(act), learned=not act.ignored)
             case AskAll():
                 return Exchange(self._rng.choice(self._phrases.know_me), self._all_known(act))
@@ -140,33 +158,42 @@ class _Telling:
                 return self._chat(act)
         assert_never(act)
 
-    def _typed(self, message: str, facts: Sequence[Fact], other: str = "") -> str:
-        if self._rng.random() >= HURRIED:
-            return message
-        kept = [part for fact in facts for part in (fact.value, fact.subject or "")]
-        return hurried(message, [*kept, other], self._rng)
+    def _heard(self, said: Said) -> Said:
+        self._stands |= said.stating
+        return said
 
-    def _ack(self, act: Tell) -> str:
-        answers = " ".join(fact.answer() for fact in act.facts)
-        return filled(self._rng.choice(self._phrases.ack), answer=answers)
+    def _typed(self, said: Said, facts: Sequence[Fact], other: str = "") -> str:
+        if self._rng.random() >= HURRIED:
+            return said.message
+        kept = [part for fact in facts for part in (fact.value, fact.subject or "")]
+        return hurried(said.message, [*kept, other], self._rng)
+
+    def _ack(self, phrases: Sequence[str], facts: Sequence[Fact]) -> str:
+        return filled(self._rng.choice(phrases), answer=self._sentences(facts))
 
     def _ack_correction(self, act: Correct) -> str:
         phrases = self._phrases.ack_correction if act.whose == "model" else self._phrases.ack_self_correction
         fact = act.fact.with_value(act.old) if act.ignored and act.old else act.fact
-        return filled(self._rng.choice(phrases), answer=fact.answer())
+        return self._ack(phrases, (fact,))
 
-    def _reply(self, act: Ask) -> str:
+    def _reply(self, act: Ask, question: str) -> str:
         if act.mistake is not None:
-            return act.fact.with_value(act.mistake).answer()
+            self._stands[act.fact.place] = question
+            return self._sentences((act.fact.with_value(act.mistake),))
         if act.stands == "nowhere":
-            phrases = self._phrases.unknown_with_notes if self._story.notes else self._phrases.unknown
-            return filled(self._rng.choice(phrases), about=act.fact.about())
-        return act.fact.answer()
+            self._stands[act.fact.place] = question
+            return self._phrases.unknown_with_notes if self._story.notes else self._phrases.unknown
+        if act.stands == "note":
+            self._stands[act.fact.place] = next(note for note in self._story.notes if act.fact.stands_in(note))
+        return self._sentences((act.fact,))
+
+    def _sentences(self, facts: Sequence[Fact]) -> str:
+        return " ".join(fact.answer(self._stands[fact.place]) for fact in facts)
 
     def _all_known(self, act: AskAll) -> str:
         if not act.facts:
             return self._rng.choice(self._phrases.know_me_blank)
-        return "You told me this: " + " ".join(fact.answer() for fact in act.facts)
+        return f"You told me this: {self._sentences(act.facts)}"
 
     def _chat(self, act: Chat) -> Exchange:
         match act.about:
@@ -181,11 +208,12 @@ class _Telling:
                 return Exchange(thanks.say, self._rng.choice(thanks.replies))
             case "itself":
                 talk = self._rng.choice(self._phrases.self_talk)
-                return Exchange(
-                    self._typed(self._rng.choice(talk.asks), ()), self._rng.choice(talk.answers[:_WAYS_TO_SAY])
-                )
+                asked = Said(self._rng.choice(talk.asks))
+                return Exchange(self._typed(asked, ()), self._rng.choice(talk.answers[:_WAYS_TO_SAY]))
         assert_never(act.about)
 
     def _note_exchange(self, to_note: Sequence[Noted]) -> Exchange:
-        lines = tuple(WrittenNote(noted.fact.canonical_note(), noted.replaces) for noted in to_note)
+        lines = tuple(
+            WrittenNote(noted.fact.canonical_note(self._stands[noted.fact.place]), noted.replaces) for noted in to_note
+        )
         return Exchange(self._note_writing.request, self._note_writing.written(lines))

@@ -17,8 +17,8 @@ class Recipe:
     alpha: int = 32
     learning_rate: float = 6e-4
     warmup_steps: int = 20
-    steps: int = 250
-    conversations_per_step: int = 16
+    steps: int = 480
+    conversations_per_step: int = 12
     most_tokens_at_once: int = 1_024
 
 

@@ -110,11 +110,16 @@ class Story:
 
 
 class StoryTeller:
-    """Makes one story of a kind from a set of tables. Use a new one for each story."""
+    """Makes one story of a kind from a set of tables. Use a new one for each story.
 
-    def __init__(self, words: Words, rng: Random) -> None:
+    For judging, a story asks for one of the facts that it tells. For learning, it asks for more of them (`most_asked`),
+    and for some that it does not tell, because a question costs less than another story. `strange` as in FactMaker.
+    """
+
+    def __init__(self, words: Words, rng: Random, most_asked: int = 1, strange: float = 0.0) -> None:
         self._rng = rng
-        self._make = FactMaker(words, rng)
+        self._most_asked = most_asked
+        self._make = FactMaker(words, rng, strange)
         self._kinds: dict[Kind, Callable[[], Story]] = {
             "told": self._told,
             "corrected": self._corrected,
@@ -136,10 +141,7 @@ class StoryTeller:
 
     def _told(self) -> Story:
         facts = self._make.facts(self._rng.choice((1, 1, 2, 4)))
-        asks = [self._ask(fact, "conversation") for fact in self._some(facts, 3)]
-        if self._rng.random() < 0.3:
-            asks.append(self._unknown(self._make.fact()))
-        return Story("told", (Tell(facts), *self._shuffled(asks)))
+        return Story("told", (Tell(facts), *self._asked_of(facts, "conversation")))
 
     def _corrected(self) -> Story:
         way = self._rng.choice(
@@ -176,10 +178,7 @@ class StoryTeller:
 
     def _noted(self) -> Story:
         facts = self._make.facts(self._rng.choice((1, 2, 4, 21)))
-        asks = [self._ask(fact, "note") for fact in self._some(facts, 3)]
-        if self._rng.random() < 0.3:
-            asks.append(self._unknown(self._make.fact()))
-        return Story("noted", self._shuffled(asks), self._notes_of(facts))
+        return Story("noted", self._asked_of(facts, "note"), self._notes_of(facts))
 
     def _note_corrected(self) -> Story:
         fact, old = self._changed()
@@ -316,8 +315,11 @@ class StoryTeller:
     def _notes_of(self, facts: Iterable[Fact]) -> tuple[str, ...]:
         return tuple(fact.note(self._rng) for fact in facts)
 
-    def _some(self, facts: tuple[Fact, ...], most: int) -> tuple[Fact, ...]:
-        return tuple(self._rng.sample(facts, min(len(facts), most)))
+    def _asked_of(self, facts: tuple[Fact, ...], stands: Whereabouts) -> tuple[Act, ...]:
+        asks = [self._ask(fact, stands) for fact in self._rng.sample(facts, min(len(facts), self._most_asked))]
+        if self._most_asked > 1 and self._rng.random() < 0.5:
+            asks.append(self._unknown(self._make.fact()))
+        return self._shuffled(asks)
 
     def _shuffled(self, things: Iterable[T]) -> tuple[T, ...]:
         listed = list(things)

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from chat.errors import ConfigError
 from chat.tuning.examples import Batch, Example, batches_of
 from chat.tuning.recipe import LOSSES, Progressed, Recipe
 
@@ -189,7 +190,7 @@ def _with_adapter(model: Any, device: str, config: LoraConfig) -> PeftModel:
     return with_adapter.train()
 
 
-class RecipeChanged(ValueError):
+class RecipeChanged(ConfigError):
     """A checkpoint is of another recipe."""
 
     def __init__(self, folder: Path) -> None:

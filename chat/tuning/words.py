@@ -23,8 +23,7 @@ class Relation:
     """A kind of fact, in all its wordings. `{v}` is the value, `{s}` the subject, `{w}` and `{old}` other values.
 
     `statements`, `questions`, `choices` and `corrections` are the person's words, `answers` the assistant's; `notes`
-    are third-person lines; `about` are indirect questions that fit behind “I don't know”. `value` and `subject` name
-    the families that values and subjects are drawn from.
+    are third-person lines. `value` and `subject` name the families that values and subjects are drawn from.
     """
 
     name: str
@@ -35,7 +34,6 @@ class Relation:
     answers: Lines
     corrections: Lines
     notes: Lines
-    about: Lines
     subject: str | None = None
 
 
@@ -72,8 +70,8 @@ class Phrases:
     ack: Lines = ()
     ack_correction: Lines = ()
     ack_self_correction: Lines = ()
-    unknown: Lines = ()
-    unknown_with_notes: Lines = ()
+    unknown: str = ""
+    unknown_with_notes: str = ""
     know_me: Lines = ()
     know_me_blank: Lines = ()
     distractors: Lines = ()
@@ -96,6 +94,11 @@ class Words:
     phrases: Phrases
     questions: tuple[Question, ...] = ()
     prompts: Lines = field(default=())
+
+    @property
+    def value_families(self) -> Lines:
+        """The names of the families that any relation takes its values from."""
+        return tuple(sorted({relation.value for relation in self.relations}))
 
 
 def load_words(folder: Path) -> Words:
@@ -127,6 +130,7 @@ def _relation(record: Mapping[str, Any], own: Mapping[str, str]) -> Relation:
 
 def _phrases(table: dict[str, Any]) -> Phrases:
     know_me = table.pop("know_me", {})
+    unknown, unknown_with_notes = table.pop("unknown", ""), table.pop("unknown_with_notes", "")
     thanks = tuple(_thanks(record) for record in table.pop("thanks"))
     talk = tuple(_self_talk(record) for record in table.pop("self"))
     plain = {entry.name for entry in fields(Phrases)}
@@ -136,6 +140,8 @@ def _phrases(table: dict[str, Any]) -> Phrases:
         self_talk=talk,
         know_me=tuple(know_me.get("asks", ())),
         know_me_blank=tuple(know_me.get("blank", ())),
+        unknown=unknown,
+        unknown_with_notes=unknown_with_notes,
         **lines,
     )
 
