@@ -53,6 +53,17 @@ def trained(tiny: LoadedModel, example: Callable[[int], Example], recipe: Recipe
     return train(model, example, 0, recipe, folder)
 
 
+def cut_off(example: Callable[[int], Example], after: int) -> Callable[[int], Example]:
+    """The examples of a run that somebody ends after so many steps."""
+
+    def until_then(number: int) -> Example:
+        if after * RECIPE.conversations_per_step <= number < 1_000_000:
+            raise KeyboardInterrupt
+        return example(number)
+
+    return until_then
+
+
 def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "loss.jsonl").read_text().splitlines()]
 
@@ -102,17 +113,24 @@ def test_an_interrupted_run_goes_on_to_the_same_adapter(
     monkeypatch.setattr("chat.tuning.training.CHECKPOINT_EVERY", 2)
     trained(tiny_qwen, example, RECIPE, tmp_path / "whole")
 
-    def cut_off(number: int) -> Example:
-        if number >= 5 * RECIPE.conversations_per_step and number < 1_000_000:
-            raise KeyboardInterrupt
-        return example(number)
-
     with pytest.raises(KeyboardInterrupt):
-        trained(tiny_qwen, cut_off, RECIPE, tmp_path / "halves")
+        trained(tiny_qwen, cut_off(example, after=5), RECIPE, tmp_path / "halves")
     assert len(losses(tmp_path / "halves")) == 5
     trained(tiny_qwen, example, RECIPE, tmp_path / "halves")
     assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
     assert Adapter(tmp_path / "halves" / "adapter").sha256 == Adapter(tmp_path / "whole" / "adapter").sha256
+
+
+def test_a_run_is_made_longer_while_its_learning_rate_is_level(
+    tiny_qwen: LoadedModel, example: Callable[[int], Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chat.tuning.training.CHECKPOINT_EVERY", 2)
+    longer = replace(RECIPE, steps=8)
+    trained(tiny_qwen, example, longer, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tiny_qwen, cut_off(example, after=4), RECIPE, tmp_path / "longer")
+    trained(tiny_qwen, example, longer, tmp_path / "longer")
+    assert losses(tmp_path / "longer") == losses(tmp_path / "whole")
 
 
 def test_a_checkpoint_of_another_recipe_is_refused_by_name(

@@ -122,8 +122,7 @@ class _Run:
         recipe = self._recipe
         if self.step < recipe.warmup_steps:
             return (self.step + 1) / recipe.warmup_steps
-        falls_from = 0.75 * recipe.steps
-        way = max(0.0, self.step - falls_from) / (recipe.steps - falls_from)
+        way = max(0.0, self.step - recipe.falls_from) / (recipe.steps - recipe.falls_from)
         return 0.5 * (1 + math.cos(math.pi * way))
 
     def _batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
@@ -170,7 +169,7 @@ class _Run:
         losses = self._folder / LOSSES
         if checkpoint.exists():
             state = torch.load(checkpoint, map_location=self._device, weights_only=True)
-            if state["recipe"] != asdict(self._recipe):
+            if not Recipe(**state["recipe"]).goes_on_as(self._recipe, state["step"]):
                 raise RecipeChanged(self._folder)
             for name, tensor in _adapter(self.model).items():
                 tensor.data.copy_(state["adapter"][name])
