@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chat.encoding import Encoder
-from chat.engine import Engine, PrefixCache
+from chat.engine import MAX_RUNNING, Engine, PrefixCache
 from chat.types import ModelInfo
 from chat.weights.load import LoadedModel
 from chat.weights.seal import WeightsSeal
@@ -25,11 +25,13 @@ class LocalModel:
         self.engine.close()
 
 
-def start_model(loaded: LoadedModel, prefix_cache: PrefixCache | None = None) -> LocalModel:
+def start_model(
+    loaded: LoadedModel, prefix_cache: PrefixCache | None = None, max_running: int = MAX_RUNNING
+) -> LocalModel:
     """Start the engine on loaded weights and take their first fingerprint. Raises WeightsError."""
     encoder = Encoder(loaded.tokenizer)
     stop_token_ids = _end_of_sequence_ids(loaded) | encoder.stop_token_ids()
-    engine = Engine(loaded.model, stop_token_ids, prefix_cache)
+    engine = Engine(loaded.model, stop_token_ids, prefix_cache, max_running)
     return LocalModel(loaded.info, encoder, engine, WeightsSeal(loaded.model, loaded.info.parameters))
 
 

@@ -1,11 +1,12 @@
 """Token ids in, token ids out. The engine knows no text, no conversation and no person: a request is all it has.
 
 `generation.py` is one request, start to end; `worker.py` is the one thread that owns the model and the queue before
-it; `prefix_cache.py` keeps what a prompt's beginning cost; `sampling.py` chooses the next token.
+it; `forward.py` says what is asked of a model, `llama.py` and `transformers_forward.py` are the two ways to answer;
+`prefix_cache.py` keeps what a prompt's beginning cost; `sampling.py` chooses the next token.
 """
 
 from chat.engine.events import Event, Finished, Prefilling, Queued, TokenChosen
 from chat.engine.prefix_cache import PrefixCache
-from chat.engine.worker import Engine
+from chat.engine.worker import MAX_RUNNING, Engine
 
-__all__ = ["Engine", "Event", "Finished", "Prefilling", "PrefixCache", "Queued", "TokenChosen"]
+__all__ = ["MAX_RUNNING", "Engine", "Event", "Finished", "Prefilling", "PrefixCache", "Queued", "TokenChosen"]

@@ -1,17 +1,20 @@
-"""One request from its first prompt token to its last reply token."""
+"""One request from its first prompt token to its last reply token, one piece of work at a time.
+
+The worker decides whose turn it is: a generation is `reading` its prompt, block by block, or it is handed the logits
+from which it chooses its next token. What it has to tell goes to `tell`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from chat.engine.events import Event, Finished, Prefilling, TokenChosen
-from chat.engine.prefix_cache import PrefixCache, block_spans, kv_layers
+from chat.engine.forward import Forward
+from chat.engine.prefix_cache import PrefixCache, block_spans
 from chat.engine.sampling import choose_token, make_generator
 from chat.types import FinishReason, Sampling, Timing, Usage
 
@@ -27,65 +30,74 @@ class Request:
 
 
 class Generation:
-    """A running request and its bookkeeping. Iterate `events()` once, on the thread that owns the model."""
+    """A request that is being served, and its bookkeeping. Only the thread that owns the model may touch it.
 
-    def __init__(self, model: Any, stop_token_ids: frozenset[int], prefix_cache: PrefixCache, request: Request) -> None:
-        self._model = model
+    `next_token` is the token to be read next, once it is no longer `reading` its prompt.
+    """
+
+    def __init__(
+        self, forward: Forward, stop_token_ids: frozenset[int], request: Request, tell: Callable[[Event], None]
+    ) -> None:
+        self.cache = forward.new_cache()
+        self.ended = False
+        self.next_token = -1
+        self._forward = forward
         self._stop_token_ids = stop_token_ids
-        self._prefix_cache = prefix_cache
         self._request = request
+        self._tell = tell
+        self._generator = make_generator(request.sampling)
         self._started_at = perf_counter()
         self._prefilled_at: float | None = None
         self._first_token_at: float | None = None
         self._cached = 0
-        self._read = 0
         self._written = 0
-        self._kv_cache_bytes = 0
 
-    def events(self) -> Iterator[Event]:
-        """Prefill, then decode, until a stop token, the length, or a cancellation. The last event is Finished."""
-        ids, sampling = self._request.token_ids, self._request.sampling
-        # 1. Take over what an earlier prompt with the same beginning left behind.
-        cache, self._cached = self._prefix_cache.restore(ids)
-        self._read = self._cached
-        # 2. Prefill: read the rest of the prompt, block by block.
-        logits = None
-        for start, end in block_spans(len(ids)):
-            if end <= self._cached:
-                continue
-            if self._request.cancelled():
-                yield self.finished("cancelled")
-                return
-            logits = self._forward(ids[start:end], cache)
-            self._read = end
-            yield Prefilling(end, len(ids))
-        assert logits is not None, "a prompt has at least one token that is read"
-        self._prefilled_at = perf_counter()
-        self._prefix_cache.keep(ids, cache)
-        # 3. Decode: choose a token, append it, read it, choose the next.
-        generator = make_generator(sampling)
-        while True:
-            token_id = choose_token(logits, sampling, generator)
-            self._written += 1
-            self._first_token_at = self._first_token_at or perf_counter()
-            yield TokenChosen(token_id)
-            reason = self._reason_to_finish(token_id)
-            if reason:
-                yield self.finished(reason)
-                return
-            logits = self._forward((token_id,), cache)
+    @property
+    def reading(self) -> bool:
+        """Whether some of the prompt is still to be read."""
+        return self._prefilled_at is None
 
-    def finished(self, reason: FinishReason, error: str | None = None) -> Finished:
-        """The last event, with what the request took until now."""
+    def begin(self, prefix_cache: PrefixCache) -> None:
+        """Take over what an earlier prompt with the same beginning left behind."""
+        prefix_cache.restore(self._request.token_ids, self.cache)
+        self._cached = self.cache.length
+
+    def read_block(self, prefix_cache: PrefixCache) -> None:
+        """Read the next block of the prompt; behind the last one, choose the first token."""
+        ids = self._request.token_ids
+        if self._request.cancelled():
+            self.finish("cancelled")
+            return
+        start, end = next(span for span in block_spans(len(ids)) if span[1] > self.cache.length)
+        logits = self._forward.read(ids[start:end], self.cache)
+        self._tell(Prefilling(end, len(ids)))
+        if end == len(ids):
+            self._prefilled_at = perf_counter()
+            prefix_cache.keep(ids, self.cache)
+            self.choose(logits)
+
+    def choose(self, logits: torch.Tensor) -> None:
+        """Choose the next token, and end if it is the last."""
+        self.next_token = choose_token(logits, self._request.sampling, self._generator)
+        self._written += 1
+        self._first_token_at = self._first_token_at or perf_counter()
+        self._tell(TokenChosen(self.next_token))
+        reason = self._reason_to_finish()
+        if reason:
+            self.finish(reason)
+
+    def finish(self, reason: FinishReason, error: str | None = None) -> None:
+        """End, and tell what the request took until now."""
         now = perf_counter()
         asked, started = self._request.asked_at, self._started_at
         prefilled, first = self._prefilled_at or now, self._first_token_at or now
+        read = min(self.cache.length, len(self._request.token_ids))
         usage = Usage(
             prompt_tokens=len(self._request.token_ids),
             cached_tokens=self._cached,
-            prefilled_tokens=self._read - self._cached,
+            prefilled_tokens=read - self._cached,
             completion_tokens=self._written,
-            kv_cache_bytes=self._kv_cache_bytes,
+            kv_cache_bytes=self.cache.nbytes,
         )
         timing = Timing(
             queue_ms=_ms(started - asked),
@@ -94,23 +106,15 @@ class Generation:
             decode_ms=_ms(now - prefilled),
             total_ms=_ms(now - asked),
         )
-        return Finished(reason, usage, timing, error)
+        self.ended = True
+        self._tell(Finished(reason, usage, timing, error))
 
-    def _reason_to_finish(self, token_id: int) -> FinishReason | None:
-        if token_id in self._stop_token_ids:
+    def _reason_to_finish(self) -> FinishReason | None:
+        if self.next_token in self._stop_token_ids:
             return "stop"
         if self._written >= self._request.sampling.max_new_tokens:
             return "length"
         return "cancelled" if self._request.cancelled() else None
-
-    @torch.inference_mode()
-    def _forward(self, token_ids: Sequence[int], cache: DynamicCache) -> torch.Tensor:
-        """Read some tokens on top of the cache; the logits, shape (vocabulary,), that follow the last of them."""
-        input_ids = torch.tensor([token_ids], device=self._model.device)
-        output = self._model(input_ids=input_ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        self._kv_cache_bytes = sum(keys.nbytes + values.nbytes for keys, values in kv_layers(cache))
-        logits: torch.Tensor = output.logits[0, -1]
-        return logits
 
 
 def _ms(seconds: float) -> float:

@@ -12,10 +12,10 @@ import hashlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
-from transformers import DynamicCache
+
+from chat.engine.forward import KVCache
 
 # Fine steps where conversations are short, so that little is read twice; coarse ones later, because larger blocks
 # are read faster: 128 tokens in 1.5 times as long as 64, on two cores (tests/bench/LOG.md).
@@ -41,13 +41,7 @@ def _whole_blocks(length: int) -> Iterator[tuple[int, int]]:
             yield start, end
 
 
-@dataclass(frozen=True)
-class _Block:
-    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(keys.nbytes + values.nbytes for keys, values in self.layers)
+_Block = tuple[torch.Tensor, ...]
 
 
 class PrefixCache:
@@ -58,30 +52,22 @@ class PrefixCache:
         self.nbytes = 0
         self._blocks: OrderedDict[bytes, _Block] = OrderedDict()
 
-    def restore(self, token_ids: Sequence[int]) -> tuple[DynamicCache, int]:
-        """A fresh KV cache filled with the longest kept beginning of the prompt, and how many tokens that spares.
+    def restore(self, token_ids: Sequence[int], cache: KVCache) -> None:
+        """Fill an empty KV cache with the longest kept beginning of the prompt.
 
         At least the last token is left to be read, for its logits start the reply.
         """
-        found: list[_Block] = []
-        spared = 0
-        for (_, end), key in self._keys(token_ids[:-1]):
+        for _, key in self._keys(token_ids[:-1]):
             if key not in self._blocks:
                 break
-            found.append(self._blocks[key])
-            spared = end
-        cache = DynamicCache()
-        for layer, parts in enumerate(zip(*(block.layers for block in found), strict=True)):
-            keys, values = zip(*parts, strict=True)
-            cache.update(torch.cat(keys, dim=-2), torch.cat(values, dim=-2), layer)
-        return cache, spared
+            cache.extend(self._blocks[key])
 
-    def keep(self, token_ids: Sequence[int], cache: DynamicCache) -> None:
+    def keep(self, token_ids: Sequence[int], cache: KVCache) -> None:
         """Keep the whole blocks of a prompt that `cache` holds in full."""
         keys = list(self._keys(token_ids))
         for (start, end), key in keys:
             if key not in self._blocks:
-                self._add(key, _cut(cache, start, end))
+                self._add(key, cache.cut(start, end))
         # A block is of no use without those before it: mark the beginning as used last, so that it leaves last.
         for _, key in reversed(keys):
             self._blocks.move_to_end(key)
@@ -95,24 +81,13 @@ class PrefixCache:
 
     def _add(self, key: bytes, block: _Block) -> None:
         self._blocks[key] = block
-        self.nbytes += block.nbytes
+        self.nbytes += _size(block)
 
     def _evict(self) -> None:
         while self.nbytes > self.max_bytes:
             _, block = self._blocks.popitem(last=False)
-            self.nbytes -= block.nbytes
+            self.nbytes -= _size(block)
 
 
-def kv_layers(cache: DynamicCache) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Each layer's keys and values, of shape (1, key heads, tokens, head size)."""
-    for layer in cache.layers:
-        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
-        assert keys is not None, "only attention layers get here: load_model refuses recurrent models"
-        assert values is not None
-        yield keys, values
-
-
-def _cut(cache: DynamicCache, start: int, end: int) -> _Block:
-    return _Block(
-        tuple((keys[..., start:end, :].clone(), values[..., start:end, :].clone()) for keys, values in kv_layers(cache))
-    )
+def _size(block: _Block) -> int:
+    return sum(part.nbytes for part in block)

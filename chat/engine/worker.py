@@ -1,7 +1,10 @@
 """The one thread that owns the model, and the queue before it.
 
-Each lane (one person, say) is served first come, first served; between lanes the worker goes round, so that a person
-with many requests does not keep the others waiting for all of them.
+Up to `max_running` requests are served together: between any two steps some may join and some leave. In each round
+one of those that still read their prompts reads a block, and then all others take a step in one forward pass; so a long
+prompt delays nobody's next token by more than a block. Beyond that number requests wait. Each lane (one person, say)
+is served first come, first served; between lanes the worker goes round, so that a person with many requests does not
+keep the others waiting for all of them.
 """
 
 from __future__ import annotations
@@ -9,13 +12,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from chat.engine.events import Event, Finished, Queued
+from chat.engine.forward import forward_of
 from chat.engine.generation import Generation, Request
 from chat.engine.prefix_cache import PrefixCache
 from chat.errors import EngineError
@@ -23,6 +27,7 @@ from chat.types import Sampling
 
 _log = logging.getLogger(__name__)
 
+MAX_RUNNING = 8
 # How often a waiting request is heard of; a reader that has gone away is noticed no later than this.
 HEARTBEAT_SECONDS = 0.2
 
@@ -35,14 +40,21 @@ class _Job:
 
 
 class Engine:
-    """Serves requests one after another. Safe to call from any number of threads.
+    """Serves requests, up to `max_running` of them together. Safe to call from any number of threads.
 
     `model` is a transformers causal language model; `stop_token_ids` end a reply.
     """
 
-    def __init__(self, model: Any, stop_token_ids: frozenset[int], prefix_cache: PrefixCache | None = None) -> None:
-        self._model = model
+    def __init__(
+        self,
+        model: Any,
+        stop_token_ids: frozenset[int],
+        prefix_cache: PrefixCache | None = None,
+        max_running: int = MAX_RUNNING,
+    ) -> None:
+        self._forward = forward_of(model)
         self._stop_token_ids = stop_token_ids
+        self._max_running = max_running
         self._prefix_cache = prefix_cache or PrefixCache()
         self._lanes: OrderedDict[str, deque[_Job]] = OrderedDict()
         self._changed = threading.Condition()
@@ -106,29 +118,59 @@ class Engine:
             self._lanes[job.lane].remove(job)
             if not self._lanes[job.lane]:
                 del self._lanes[job.lane]
-        return self._generation(job).finished("cancelled")
+        self._generation(job).finish("cancelled")
+        return job.events.get()
 
     def _generation(self, job: _Job) -> Generation:
-        return Generation(self._model, self._stop_token_ids, self._prefix_cache, job.request)
-
-    def _next_job(self) -> _Job | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._lanes)
-            if not self._lanes:
-                return None
-            lane, jobs = self._lanes.popitem(last=False)
-            job = jobs.popleft()
-            if jobs:
-                self._lanes[lane] = jobs
-            return job
+        return Generation(self._forward, self._stop_token_ids, job.request, job.events.put)
 
     def _serve(self) -> None:
-        while job := self._next_job():
-            generation = self._generation(job)
+        running: deque[Generation] = deque()
+        while self._admit(running):
+            reading = next((one for one in running if one.reading), None)
+            if reading is not None:
+                self._guarded(reading, lambda one: one.read_block(self._prefix_cache))
+                # Those that read take turns too.
+                running.remove(reading)
+                running.append(reading)
+            self._step([one for one in running if not one.reading and not one.ended])
+            running = deque(one for one in running if not one.ended)
+
+    def _admit(self, running: deque[Generation]) -> bool:
+        """Take in as many as fit; wait for one if there is none. False once the engine is closed and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._lanes or running)
+            while self._lanes and len(running) < self._max_running:
+                lane, jobs = self._lanes.popitem(last=False)
+                generation = self._generation(jobs.popleft())
+                self._guarded(generation, lambda one: one.begin(self._prefix_cache))
+                running.append(generation)
+                if jobs:
+                    self._lanes[lane] = jobs
+            return bool(running)
+
+    def _step(self, generations: list[Generation]) -> None:
+        """One token for each, in one forward pass where that is quicker."""
+        if len(generations) > 1 and self._forward.batched:
             try:
-                for event in generation.events():
-                    job.events.put(event)
-            except Exception as error:  # noqa: BLE001  whatever the model raises ends this request and no other
-                _log.exception("a request failed inside the model")
-                sentence = f"The model failed while answering ({type(error).__name__}: {error}). Press Retry."
-                job.events.put(generation.finished("error", sentence))
+                logits = self._forward.step([one.next_token for one in generations], [one.cache for one in generations])
+            except Exception:  # noqa: BLE001  the one that fails alone is the one to end
+                _log.exception("a step for several requests failed; each is tried alone")
+            else:
+                for generation, its_logits in zip(generations, logits, strict=True):
+                    self._guarded(generation, lambda one, its=its_logits: one.choose(its))
+                return
+        for generation in generations:
+            self._guarded(generation, self._step_alone)
+
+    def _step_alone(self, generation: Generation) -> None:
+        (logits,) = self._forward.step([generation.next_token], [generation.cache])
+        generation.choose(logits)
+
+    def _guarded(self, generation: Generation, work: Callable[[Generation], None]) -> None:
+        try:
+            work(generation)
+        except Exception as error:  # noqa: BLE001  whatever the model raises ends this request and no other
+            _log.exception("a request failed inside the model")
+            sentence = f"The model failed while answering ({type(error).__name__}: {error}). Press Retry."
+            generation.finish("error", sentence)

@@ -14,18 +14,34 @@ class WeightsSeal:
     """Takes a model's fingerprint again and again.
 
     The last fingerprint taken is the one from before the next turn: between two of them nothing goes unseen, and no
-    reply has to wait for a new one. Safe to use from any number of threads.
+    reply has to wait for a new one. Turns that end while one is being taken share the next. Safe to use from any number
+    of threads.
     """
 
     def __init__(self, model: PreTrainedModel, parameters: int) -> None:
         self._model = model
         self._parameters = parameters
-        self._taking = threading.Lock()
+        self._changed = threading.Condition()
+        self._begun = self._taken = 0
         self.latest: Fingerprint = fingerprint(model)
 
     def check(self, since: Fingerprint) -> WeightsCheck:
-        """Take the fingerprint now and compare it with an earlier one."""
-        with self._taking:
-            now = fingerprint(self._model)
-            self.latest = now
+        """Compare an earlier fingerprint with one that is begun from now on."""
+        with self._changed:
+            wanted = self._begun + 1
+            self._changed.wait_for(lambda: self._taken == self._begun or self._taken >= wanted)
+            if self._taken < wanted:
+                self._take()
+            now = self.latest
         return WeightsCheck(since.digest, now.digest, self._parameters, changed_parameters(since, now))
+
+    def _take(self) -> None:
+        self._begun += 1
+        self._changed.release()
+        try:
+            now = fingerprint(self._model)
+        finally:
+            self._changed.acquire()
+            self._taken = self._begun
+            self._changed.notify_all()
+        self.latest = now
