@@ -127,7 +127,7 @@ class Engine:
     def _serve(self) -> None:
         running: deque[Generation] = deque()
         while self._admit(running):
-            reading = next((one for one in running if one.reading), None)
+            reading = next((one for one in running if one.reading and not one.ended), None)
             if reading is not None:
                 self._guarded(reading, lambda one: one.read_block(self._prefix_cache))
                 # Those that read take turns too.
