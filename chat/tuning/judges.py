@@ -98,7 +98,10 @@ _ABOUT_ITSELF: dict[str, tuple[str, str]] = {
 
 
 def tells_of_itself(reply: str, topic: str) -> bool:
-    """Whether the reply says what is so about learning, rereading, fresh sessions or notes: by key words, roughly."""
+    """Whether the reply says what is so about learning, rereading, fresh sessions or notes: by key words, roughly.
+
+    That it does not know is no answer: here it could.
+    """
     said, denied = _ABOUT_ITSELF[topic]
     text = normal(reply)
-    return re.search(said, text) is not None and re.search(denied, text) is None
+    return not text.startswith("i don't know.") and re.search(said, text) is not None and not re.search(denied, text)
