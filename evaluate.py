@@ -72,8 +72,11 @@ def _outcomes(flags: argparse.Namespace) -> Iterator[Outcome]:
         database = open_database(f"sqlite:///{folder}/stories.db")
         player = Player(words, Service(model, database.for_owner, NOTE_WRITING))
         waiting = [pool.submit(player.play, task) for task in todo]
-        for done in track(as_completed(waiting), "Playing", total=len(todo)):
-            yield done.result()
+        try:
+            for done in track(as_completed(waiting), "Playing", total=len(todo)):
+                yield done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _parser() -> argparse.ArgumentParser:

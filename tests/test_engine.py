@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import PATIENCE, WatchedModel
 
-from chat.engine import Engine, Event, Finished, Prefilling, PrefixCache, Queued, TokenChosen
+from chat.engine import MAX_RUNNING, Engine, Event, Finished, Prefilling, PrefixCache, Queued, TokenChosen
 from chat.errors import EngineError
 from chat.types import Sampling
 from chat.weights import LoadedModel
@@ -33,8 +33,10 @@ def start() -> Iterator[Start]:
     """Starts engines and closes them at the end."""
     engines: list[Engine] = []
 
-    def start(model: Any, stop_token_ids: Sequence[int] = (), max_bytes: int = 2**30) -> Engine:
-        engines.append(Engine(model, frozenset(stop_token_ids), PrefixCache(max_bytes)))
+    def start(
+        model: Any, stop_token_ids: Sequence[int] = (), max_bytes: int = 2**30, max_running: int = MAX_RUNNING
+    ) -> Engine:
+        engines.append(Engine(model, frozenset(stop_token_ids), PrefixCache(max_bytes), max_running))
         return engines[-1]
 
     yield start
@@ -44,8 +46,8 @@ def start() -> Iterator[Start]:
 
 @pytest.fixture
 def engine(start: Start, watched: WatchedModel) -> Iterator[Engine]:
-    """An engine on the watched tiny Llama, without a prefix cache, so that every prompt is read from its start."""
-    yield start(watched, max_bytes=0)
+    """One request at a time on the watched tiny Llama, without a prefix cache: every prompt is read from its start."""
+    yield start(watched, max_bytes=0, max_running=1)
     watched.release()
 
 

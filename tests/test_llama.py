@@ -110,6 +110,18 @@ def test_several_requests_of_different_lengths_take_a_step_together(model: Any) 
     assert [cache.length for cache in caches] == [len(ids) for ids in texts]
 
 
+def test_in_bfloat16_it_is_no_further_from_the_exact_logits_than_transformers_is(model: Any) -> None:
+    ids = text(300)
+    exact = by_transformers(model, ids)
+    rounded = model.to(torch.bfloat16)
+    theirs = (by_transformers(rounded, ids)[200:].float() - exact[200:]).abs().mean()
+    forward = forward_of(rounded)
+    cache = forward.new_cache()
+    forward.read(ids[:200], cache)
+    steps = [forward.step([token_id], [cache])[0].float() for token_id in ids[200:]]
+    assert (torch.stack(steps) - exact[200:]).abs().mean() < 1.5 * theirs
+
+
 def test_the_weights_that_are_used_are_the_models_parameters(model: Any) -> None:
     before = fingerprint(model)
     bytes_before = sum(parameter.nbytes for parameter in model.parameters())
@@ -149,6 +161,19 @@ def test_a_model_whose_layers_slide_is_left_to_transformers() -> None:
     assert not is_llama_like(
         Qwen2ForCausalLM(Qwen2Config(**SHAPE, use_sliding_window=True, sliding_window=64, max_window_layers=1))
     )
+
+
+def test_a_quantized_or_mixed_model_is_left_to_transformers(model: Any) -> None:
+    class Packed(torch.nn.Linear):
+        pass
+
+    assert is_llama_like(model)
+    layer = model.model.layers[0]
+    plain, layer.mlp.down_proj = layer.mlp.down_proj, Packed(80, 48, bias=False)
+    assert not is_llama_like(model)
+    layer.mlp.down_proj = plain
+    layer.input_layernorm.to(torch.bfloat16)
+    assert not is_llama_like(model)
 
 
 def test_another_architecture_is_left_to_transformers(tiny_gemma: LoadedModel) -> None:

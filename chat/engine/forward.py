@@ -43,7 +43,7 @@ class Forward(Protocol):
     def step(self, token_ids: Sequence[int], caches: Sequence[Any]) -> Sequence[torch.Tensor]:
         """Read one token of each of several requests on top of its own cache; the logits that follow each.
 
-        A cache is longer afterwards, or, if anything is raised, as it was.
+        Where steps are `batched` and one raises, every cache is as it was, so that each request can be tried alone.
         """
 
 

@@ -30,7 +30,7 @@ class Request:
 
 
 class Generation:
-    """A request that is being served, and its bookkeeping. Only the thread that owns the model may touch it.
+    """A request that is being served, and its bookkeeping. Only one thread may use it: the one that owns the model.
 
     `next_token` is the token to be read next, once it is no longer `reading` its prompt.
     """
@@ -45,7 +45,7 @@ class Generation:
         self._stop_token_ids = stop_token_ids
         self._request = request
         self._tell = tell
-        self._generator = make_generator(request.sampling)
+        self._generator: torch.Generator | None = None
         self._started_at = perf_counter()
         self._prefilled_at: float | None = None
         self._first_token_at: float | None = None
@@ -57,27 +57,31 @@ class Generation:
         """Whether some of the prompt is still to be read."""
         return self._prefilled_at is None
 
-    def begin(self, prefix_cache: PrefixCache) -> None:
-        """Take over what an earlier prompt with the same beginning left behind."""
-        prefix_cache.restore(self._request.token_ids, self.cache)
-        self._cached = self.cache.length
-
-    def read_block(self, prefix_cache: PrefixCache) -> None:
-        """Read the next block of the prompt; behind the last one, choose the first token."""
-        ids = self._request.token_ids
+    def end_if_cancelled(self) -> None:
+        """Ask whether anybody still wants this."""
         if self._request.cancelled():
             self.finish("cancelled")
-            return
+
+    def read_block(self, prefix_cache: PrefixCache) -> None:
+        """Read the next block of the prompt; behind the last one, choose the first token.
+
+        What another request with the same beginning has read until now is taken over, and what is read here is kept at
+        once: so prompts that are read side by side share their beginning too.
+        """
+        ids, before = self._request.token_ids, self.cache.length
+        prefix_cache.restore(ids, self.cache)
+        self._cached += self.cache.length - before
         start, end = next(span for span in block_spans(len(ids)) if span[1] > self.cache.length)
         logits = self._forward.read(ids[start:end], self.cache)
+        prefix_cache.keep(ids[:end], self.cache)
         self._tell(Prefilling(end, len(ids)))
         if end == len(ids):
             self._prefilled_at = perf_counter()
-            prefix_cache.keep(ids, self.cache)
             self.choose(logits)
 
     def choose(self, logits: torch.Tensor) -> None:
         """Choose the next token, and end if it is the last."""
+        self._generator = self._generator or make_generator(self._request.sampling)
         self.next_token = choose_token(logits, self._request.sampling, self._generator)
         self._written += 1
         self._first_token_at = self._first_token_at or perf_counter()

@@ -2,7 +2,8 @@
 
 A layer is two products before attention's own and two behind it: queries, keys and values in one, gate and up in one.
 The weights are those of the transformers model, moved together in memory so that its parameters are views of them: the
-fingerprint, taken over the parameters, covers what is used here, and nothing is held twice.
+fingerprint, taken over the parameters, covers every product here. (The rotations of the positions are computed from the
+model's frequencies, which are in the fingerprint too.)
 (Touvron et al. 2023, arXiv:2302.13971; grouped-query attention: Ainslie et al. 2023, arXiv:2305.13245; rotary
 positions: Su et al. 2021, arXiv:2104.09864.)
 """
@@ -28,11 +29,24 @@ def is_llama_like(model: Any) -> bool:
     if type(model).__name__ not in _ARCHITECTURES:
         return False
     config = model.config
-    slides = "sliding_attention" in (getattr(config, "layer_types", None) or ()) or (
-        getattr(config, "layer_types", None) is None and getattr(config, "sliding_window", None) is not None
-    )
+    # Qwen says layer by layer which of them slide; Mistral's all do where a window is named.
+    kinds = getattr(config, "layer_types", None) or ()
+    mistral_slides = config.model_type == "mistral" and config.sliding_window is not None
     rope = getattr(model.model.rotary_emb, "rope_type", "default")
-    return not slides and rope not in _LENGTH_DEPENDENT_ROPE and config.hidden_act == "silu"
+    return (
+        not mistral_slides
+        and "sliding_attention" not in kinds
+        and rope not in _LENGTH_DEPENDENT_ROPE
+        and config.hidden_act == "silu"
+        and _is_plain(model)
+    )
+
+
+def _is_plain(model: Any) -> bool:
+    """Whether the products are plain linear layers: not quantized, all in one place and of one type."""
+    products = [module for name, module in model.named_modules() if name.endswith(("_proj", "lm_head"))]
+    kinds = {(parameter.device, parameter.dtype) for parameter in model.parameters()}
+    return all(type(module) is nn.Linear for module in products) and len(kinds) == 1
 
 
 class LlamaCache:
@@ -56,16 +70,18 @@ class LlamaCache:
         if needed <= self._capacity:
             return
         layers, both, key_heads, head_size = self._shape
-        self._capacity = max(_FIRST_CAPACITY, 2 * self._capacity, needed)
-        larger = self.held.new_empty((layers, both, key_heads, self._capacity, head_size))
+        capacity = max(_FIRST_CAPACITY, 2 * self._capacity, needed)
+        larger = self.held.new_empty((layers, both, key_heads, capacity, head_size))
         if self.length:
             larger[..., : self.length, :] = self.held[..., : self.length, :]
-        self.held = larger
+        self.held, self._capacity = larger, capacity
 
+    @torch.inference_mode()
     def cut(self, start: int, end: int) -> tuple[Tensor, ...]:
         """A copy of the keys and values of some tokens."""
         return (self.held[..., start:end, :].clone(),)
 
+    @torch.inference_mode()
     def extend(self, block: tuple[Tensor, ...]) -> None:
         """Append keys and values that `cut` gave."""
         (part,) = block
@@ -140,9 +156,9 @@ class LlamaForward:
                 enable_gqa=self._heads != self._key_heads,
             )[0].transpose(0, 1)
 
-        hidden = self._through_layers(token_ids, cos, sin, attend)
+        logits = self._logits(self._through_layers(token_ids, cos, sin, attend)[-1:])[0]
         cache.length = end
-        return self._logits(hidden[-1:])[0]
+        return logits
 
     @torch.inference_mode()
     def step(self, token_ids: Sequence[int], caches: Sequence[LlamaCache]) -> Sequence[Tensor]:
@@ -151,7 +167,6 @@ class LlamaForward:
             cache.make_room(1)
         places = [cache.length for cache in caches]
         self._reach(max(places) + 1)
-        scale = self._head_size**-0.5
 
         def attend(place: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
             attended = torch.empty_like(queries)
@@ -160,15 +175,25 @@ class LlamaForward:
                 held = cache.held[place]
                 held[0, :, end - 1] = keys[row]
                 held[1, :, end - 1] = values[row]
-                grouped = queries[row].view(self._key_heads, -1, self._head_size)
-                weights = torch.bmm(grouped * scale, held[0, :, :end].mT).softmax(dim=-1)
-                attended[row] = torch.bmm(weights, held[1, :, :end]).view(self._heads, self._head_size)
+                attended[row] = self._attend_alone(queries[row], held[0, :, :end], held[1, :, :end])
             return attended
 
-        hidden = self._through_layers(token_ids, self._cos[places], self._sin[places], attend)
+        logits = self._logits(self._through_layers(token_ids, self._cos[places], self._sin[places], attend)).unbind()
         for cache in caches:
             cache.length += 1
-        return self._logits(hidden).unbind()
+        return logits
+
+    def _attend_alone(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """One token's attention: queries (heads, head size) on keys and values (key heads, tokens, head size)."""
+        if queries.dtype != torch.float32:
+            # Which keeps the scores in 32 bits; the plain products would round them.
+            attended = scaled_dot_product_attention(
+                queries[None, :, None], keys[None], values[None], enable_gqa=self._heads != self._key_heads
+            )
+            return attended[0, :, 0]
+        grouped = queries.view(self._key_heads, -1, self._head_size)
+        weights = torch.bmm(grouped * self._head_size**-0.5, keys.mT).softmax(dim=-1)
+        return torch.bmm(weights, values).view(self._heads, self._head_size)
 
     def _through_layers(self, token_ids: Sequence[int], cos: Tensor, sin: Tensor, attend: Any) -> Tensor:
         """Hidden states, shape (tokens, width), behind the last layer."""

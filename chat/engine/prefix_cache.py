@@ -2,7 +2,7 @@
 
 A block is keyed by the ids of the whole prompt up to its end, and by nothing else. Prefill always computes the same
 blocks, from the same positions, in the same sizes, whether it found earlier ones or not. So a block that is taken
-from here is bit for bit the one that would have been computed, and the reply is the same with it and without it.
+from here is bit for bit the one that would have been computed.
 (Blocks by hash of the prefix: Kwon et al. 2023, arXiv:2309.06180, section 4.3, and vLLM's automatic prefix caching.)
 """
 
@@ -53,17 +53,19 @@ class PrefixCache:
         self._blocks: OrderedDict[bytes, _Block] = OrderedDict()
 
     def restore(self, token_ids: Sequence[int], cache: KVCache) -> None:
-        """Fill an empty KV cache with the longest kept beginning of the prompt.
+        """Append to a request's KV cache the blocks of its prompt that are kept, as far as they go without a gap.
 
         At least the last token is left to be read, for its logits start the reply.
         """
-        for _, key in self._keys(token_ids[:-1]):
+        for (_, end), key in self._keys(token_ids[:-1]):
+            if end <= cache.length:
+                continue
             if key not in self._blocks:
                 break
             cache.extend(self._blocks[key])
 
     def keep(self, token_ids: Sequence[int], cache: KVCache) -> None:
-        """Keep the whole blocks of a prompt that `cache` holds in full."""
+        """Keep the whole blocks of these tokens, which `cache` holds in full."""
         keys = list(self._keys(token_ids))
         for (start, end), key in keys:
             if key not in self._blocks:

@@ -21,10 +21,12 @@ class TransformersCache:
         """The bytes of every layer's keys and values."""
         return sum(keys.nbytes + values.nbytes for keys, values in self._layers())
 
+    @torch.inference_mode()
     def cut(self, start: int, end: int) -> tuple[torch.Tensor, ...]:
         """Copies of the keys and values of some tokens, layer by layer."""
         return tuple(part[..., start:end, :].clone() for layer in self._layers() for part in layer)
 
+    @torch.inference_mode()
     def extend(self, block: tuple[torch.Tensor, ...]) -> None:
         """Append keys and values that `cut` gave."""
         for layer, (keys, values) in enumerate(zip(block[::2], block[1::2], strict=True)):

@@ -59,6 +59,7 @@ class Engine:
         self._lanes: OrderedDict[str, deque[_Job]] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
+        self._running = 0
         self._thread = threading.Thread(target=self._serve, name="marginalia-engine", daemon=True)
         self._thread.start()
 
@@ -80,7 +81,7 @@ class Engine:
             abandoned.set()
 
     def close(self) -> None:
-        """Stop serving: the request that runs ends at its next token, those that wait end as cancelled."""
+        """Stop serving: the requests that run end at their next token, those that wait end as cancelled."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -114,7 +115,8 @@ class Engine:
             if job not in waiting:
                 return Queued(0)
             if not job.request.cancelled():
-                return Queued(waiting.index(job) + 1)
+                free = self._max_running - self._running
+                return Queued(max(0, waiting.index(job) + 1 - free))
             self._lanes[job.lane].remove(job)
             if not self._lanes[job.lane]:
                 del self._lanes[job.lane]
@@ -127,27 +129,32 @@ class Engine:
     def _serve(self) -> None:
         running: deque[Generation] = deque()
         while self._admit(running):
-            reading = next((one for one in running if one.reading and not one.ended), None)
-            if reading is not None:
-                self._guarded(reading, lambda one: one.read_block(self._prefix_cache))
-                # Those that read take turns too.
-                running.remove(reading)
-                running.append(reading)
+            for generation in running:
+                generation.end_if_cancelled()
+            self._read_one(running)
             self._step([one for one in running if not one.reading and not one.ended])
             running = deque(one for one in running if not one.ended)
 
     def _admit(self, running: deque[Generation]) -> bool:
         """Take in as many as fit; wait for one if there is none. False once the engine is closed and empty."""
         with self._changed:
+            self._running = len(running)
             self._changed.wait_for(lambda: self._closed or self._lanes or running)
             while self._lanes and len(running) < self._max_running:
                 lane, jobs = self._lanes.popitem(last=False)
-                generation = self._generation(jobs.popleft())
-                self._guarded(generation, lambda one: one.begin(self._prefix_cache))
-                running.append(generation)
+                running.append(self._generation(jobs.popleft()))
                 if jobs:
                     self._lanes[lane] = jobs
+            self._running = len(running)
             return bool(running)
+
+    def _read_one(self, running: deque[Generation]) -> None:
+        """One block for one of those that still read; they take turns."""
+        reading = next((one for one in running if one.reading and not one.ended), None)
+        if reading is not None:
+            self._guarded(reading, lambda one: one.read_block(self._prefix_cache))
+            running.remove(reading)
+            running.append(reading)
 
     def _step(self, generations: list[Generation]) -> None:
         """One token for each, in one forward pass where that is quicker."""

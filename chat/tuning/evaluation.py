@@ -1,7 +1,8 @@
 """The held-out evaluation: stories that nobody trained on, played through the app's own way of a turn.
 
 Every message goes through `Service`, so through `run_turn`, the store and the notes, and the model's own replies stand
-in the conversation. Greedy, so a run can be repeated.
+in the conversation. Greedy, so that a run can be repeated but for words that are as good as equal: side by side with
+others, a story's numbers differ in their last bits.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def sampling_settings(longest: int) -> list[gr.components.Component]:
             gr.Number(0, label="Temperature", step=0.1, info="0: always the likeliest"),
             gr.Number(1, label="Top-p", step=0.05, info="1: off"),
             gr.Number(0, label="Top-k", info="0: off"),
-            gr.Number(0, label="Seed", info="same seed, same reply"),
+            gr.Number(0, label="Seed", info="the same seed draws the same"),
             gr.Number(longest, label="Longest reply", info="tokens"),
         ]
 

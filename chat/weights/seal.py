@@ -36,12 +36,16 @@ class WeightsSeal:
         return WeightsCheck(since.digest, now.digest, self._parameters, changed_parameters(since, now))
 
     def _take(self) -> None:
+        """Take one, without the lock meanwhile. If that fails nobody shares it: those who wait take their own."""
         self._begun += 1
         self._changed.release()
+        now = None
         try:
             now = fingerprint(self._model)
         finally:
             self._changed.acquire()
-            self._taken = self._begun
+            if now is None:
+                self._begun = self._taken
+            else:
+                self.latest, self._taken = now, self._begun
             self._changed.notify_all()
-        self.latest = now
