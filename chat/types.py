@@ -232,7 +232,10 @@ class Usage:
 
 @dataclass(frozen=True)
 class Timing:
-    """Where the time went, in milliseconds. The time to first token counts from the request, the queue included."""
+    """Where the time went, in milliseconds. The time to first token counts from the request, the queue included.
+
+    Requests that are served together wait for each other's work, so it is the time that the person saw.
+    """
 
     queue_ms: float
     prefill_ms: float
