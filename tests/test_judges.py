@@ -12,7 +12,7 @@ from chat.tuning.words import Relation
 
 EMPTY: tuple[str, ...] = ()
 DOG = Relation("dog", "name", EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY)
-HEAD = Relation("head", "name", EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, subject="department")
+HEAD = Relation("head", "name", EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, EMPTY, subject="department")
 REX = Fact(DOG, "Rex")
 
 

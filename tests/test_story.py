@@ -9,7 +9,7 @@ from page_fixtures import receipt_of_last_turn
 from playwright.sync_api import expect
 
 FIRST = "Who runs finance, Priya or Dana?"
-CORRECTION = "No, Dana runs finance. Priya runs sales."
+CORRECTION = "No, that's wrong. Dana runs finance. Priya runs sales."
 QUESTION = "Who runs finance?"
 
 

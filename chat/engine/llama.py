@@ -268,7 +268,7 @@ def _joined(*layers: nn.Linear) -> tuple[Tensor, Tensor | None]:
         return weight, _in_one(biases) if biases else None
 
 
-def _in_one(parameters: Sequence[nn.Parameter]) -> Tensor:
+def _in_one(parameters: Sequence[Tensor]) -> Tensor:
     """The parameters one below the other, as one tensor that shares their memory; they are moved if they must be."""
     rows = [parameter.shape[0] for parameter in parameters]
     first = parameters[0].data
@@ -276,12 +276,12 @@ def _in_one(parameters: Sequence[nn.Parameter]) -> Tensor:
     if _adjacent(parameters):
         return first.as_strided(shape, first.stride())
     whole = torch.cat([parameter.data for parameter in parameters])
-    for parameter, part in zip(parameters, whole.split(rows), strict=True):
+    for parameter, part in zip(parameters, torch.split(whole, rows), strict=True):
         parameter.data = part
     return whole
 
 
-def _adjacent(parameters: Sequence[nn.Parameter]) -> bool:
+def _adjacent(parameters: Sequence[Tensor]) -> bool:
     ends = [parameter.data_ptr() + parameter.nbytes for parameter in parameters]
     begins = [parameter.data_ptr() for parameter in parameters]
     one_storage = len({parameter.untyped_storage().data_ptr() for parameter in parameters}) == 1

@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import zip_longest
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -152,7 +153,7 @@ class Engine:
         """One block for one of those that still read; they take turns."""
         reading = next((one for one in running if one.reading and not one.ended), None)
         if reading is not None:
-            self._guarded(reading, lambda one: one.read_block(self._prefix_cache))
+            self._guarded(reading, partial(reading.read_block, self._prefix_cache))
             running.remove(reading)
             running.append(reading)
 
@@ -165,18 +166,18 @@ class Engine:
                 _log.exception("a step for several requests failed; each is tried alone")
             else:
                 for generation, its_logits in zip(generations, logits, strict=True):
-                    self._guarded(generation, lambda one, its=its_logits: one.choose(its))
+                    self._guarded(generation, partial(generation.choose, its_logits))
                 return
         for generation in generations:
-            self._guarded(generation, self._step_alone)
+            self._guarded(generation, partial(self._step_alone, generation))
 
     def _step_alone(self, generation: Generation) -> None:
         (logits,) = self._forward.step([generation.next_token], [generation.cache])
         generation.choose(logits)
 
-    def _guarded(self, generation: Generation, work: Callable[[Generation], None]) -> None:
+    def _guarded(self, generation: Generation, work: Callable[[], None]) -> None:
         try:
-            work(generation)
+            work()
         except Exception as error:  # noqa: BLE001  whatever the model raises ends this request and no other
             _log.exception("a request failed inside the model")
             sentence = f"The model failed while answering ({type(error).__name__}: {error}). Press Retry."
