@@ -67,9 +67,9 @@ def _outcomes(flags: argparse.Namespace) -> Iterator[Outcome]:
     with (
         closing(model),
         tempfile.TemporaryDirectory(prefix="marginalia-evaluation-") as folder,
+        closing(open_database(f"sqlite:///{folder}/stories.db")) as database,
         ThreadPoolExecutor(flags.at_once) as pool,
     ):
-        database = open_database(f"sqlite:///{folder}/stories.db")
         player = Player(words, Service(model, database.for_owner, NOTE_WRITING))
         waiting = [pool.submit(player.play, task) for task in todo]
         try:

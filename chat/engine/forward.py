@@ -11,6 +11,9 @@ from typing import Any, Protocol
 
 import torch
 
+from chat.engine.llama import LlamaForward, is_llama_like
+from chat.engine.transformers_forward import TransformersForward
+
 
 class KVCache(Protocol):
     """The keys and values of one request's tokens so far."""
@@ -49,7 +52,4 @@ class Forward(Protocol):
 
 def forward_of(model: Any) -> Forward:
     """The quickest way to run this model that is right for it."""
-    from chat.engine.llama import LlamaForward, is_llama_like
-    from chat.engine.transformers_forward import TransformersForward
-
     return LlamaForward(model) if is_llama_like(model) else TransformersForward(model)
