@@ -392,12 +392,19 @@ def assert_set(event: threading.Event) -> None:
 def test_a_reply_that_is_ended_midway_is_kept_as_far_as_it_went(
     begin: Callable[..., Run], store: OwnerStore, watched: WatchedModel, way: str
 ) -> None:
-    stop = threading.Event()
-    watched.before = lambda number: assert_set(stop) if number == READING + 4 else None
+    stop, being_made = threading.Event(), threading.Event()
+
+    def wait_at_the_sixth(number: int) -> None:
+        if number == READING + 4:
+            being_made.set()
+            assert_set(stop)
+
+    watched.before = wait_at_the_sixth
     run = begin(MESSAGE, stop, sampling=LONG)
     begun = next(run)
     assert isinstance(begun, Begun)
     shown = [until(run, replies) for _ in range(5)]
+    assert_set(being_made)
     assert sum(len(handed) > 1 for handed in watched.handed) == READING
     if way == "closed":
         run.close()
