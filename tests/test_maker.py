@@ -8,9 +8,10 @@ from random import Random
 import pytest
 
 from chat.tuning.judges import admits_not_knowing, fault_in_notes, holds
-from chat.tuning.maker import SHARES, MadeUp, make_conversation
+from chat.tuning.maker import MadeUp, PersonsPart, make_conversation
 from chat.tuning.own_answers import OwnAnswers
 from chat.tuning.slips import hurried
+from chat.tuning.stages import STAGES, Stage, stage_at
 from chat.tuning.stories import Ask, Correct, StoryTeller, Tell
 from chat.tuning.words import TRAINING, Words, load_words
 from memory.notes import NOTE_WRITING, notes_in
@@ -24,21 +25,34 @@ def words() -> Words:
     return load_words(TRAINING)
 
 
+@pytest.fixture(scope="module", params=STAGES, ids=["first stage", "second stage"])
+def stage(request: pytest.FixtureRequest) -> Stage:
+    found = request.param
+    assert isinstance(found, Stage)
+    return found
+
+
 @pytest.fixture(scope="module")
-def made(words: Words) -> list[MadeUp]:
-    return [make_conversation(words, OWN, NOTE_WRITING, 7, number) for number in SEVERAL]
+def made(words: Words, stage: Stage) -> list[MadeUp]:
+    return [make_conversation(words, OWN, NOTE_WRITING, 7, stage.begins + number) for number in SEVERAL]
 
 
-def test_a_number_always_gives_the_same_conversation(words: Words, made: list[MadeUp]) -> None:
-    assert made[:40] == [make_conversation(words, OWN, NOTE_WRITING, 7, number) for number in range(40)]
-    assert made[0] != make_conversation(words, OWN, NOTE_WRITING, 8, 0)
+def test_a_number_always_gives_the_same_conversation(words: Words, stage: Stage, made: list[MadeUp]) -> None:
+    first = stage.begins
+    assert made[:40] == [make_conversation(words, OWN, NOTE_WRITING, 7, number) for number in range(first, first + 40)]
+    assert made[0] != make_conversation(words, OWN, NOTE_WRITING, 8, first)
 
 
-def test_every_kind_is_made_about_as_often_as_its_share_says(made: list[MadeUp]) -> None:
-    assert sum(SHARES.values()) == pytest.approx(1)
+def test_a_stage_lasts_until_the_next_one_begins() -> None:
+    early, late = STAGES
+    assert [stage_at(number) for number in (0, late.begins - 1, late.begins, 10**9)] == [early, early, late, late]
+
+
+def test_every_kind_is_made_about_as_often_as_its_share_says(stage: Stage, made: list[MadeUp]) -> None:
+    assert sum(stage.shares.values()) == pytest.approx(1)
     counted = Counter(conversation.kind for conversation in made)
-    assert set(counted) == set(SHARES)
-    for kind, share in SHARES.items():
+    assert set(counted) == set(stage.shares)
+    for kind, share in stage.shares.items():
         assert counted[kind] / len(made) == pytest.approx(share, abs=0.07), kind
 
 
@@ -68,6 +82,16 @@ def test_the_kinds_of_correction_are_all_there(words: Words) -> None:
     assert any(len(acts) == 2 and not acts[0].ignored for acts in corrections), "twice over"
     partly = [story for story in stories if isinstance(story.acts[0], Tell) and len(story.acts[0].facts) > 1]
     assert any(sum(isinstance(act, Ask) for act in story.acts) == 2 for story in partly), "partly"
+
+
+def test_two_facts_are_corrected_in_one_message_that_states_both(words: Words) -> None:
+    for number in range(30):
+        rng = Random(number)
+        story = StoryTeller(words, rng).story("both corrected")
+        correction = next(act for act in story.acts if isinstance(act, Correct))
+        message = PersonsPart(words, rng).correct(correction).message
+        for fact in (correction.fact, *correction.also):
+            assert fact.stands_in(message), message
 
 
 def test_ten_turns_of_other_talk_lie_between_in_a_distracted_story(words: Words) -> None:

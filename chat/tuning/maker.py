@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -11,30 +12,15 @@ from chat.note_writing import NoteWriting, WrittenNote
 from chat.tuning.facts import Fact, Place, as_sentence, filled
 from chat.tuning.own_answers import OwnAnswers
 from chat.tuning.slips import hurried
+from chat.tuning.stages import Stage, stage_at
 from chat.tuning.stories import Act, Ask, AskAll, Chat, Correct, Kind, Noted, Story, StoryTeller, Tell
 from chat.tuning.words import Words
 
 HURRIED = 0.08
 MOST_ASKED = 5
 STRANGE = 0.2
-# Of the answers about itself, as many as a small model can keep apart.
-_WAYS_TO_SAY = 3
 
-SHARES: dict[Kind, float] = {
-    "told": 0.13,
-    "corrected": 0.19,
-    "noted": 0.11,
-    "note corrected": 0.10,
-    "distracted": 0.03,
-    "two of a shape": 0.09,
-    "fresh": 0.07,
-    "sibling untold": 0.07,
-    "notes written": 0.08,
-    "notes replaced": 0.06,
-    "about itself": 0.02,
-    "general": 0.05,
-}
-"""How many of the conversations are of each kind, as shares of one."""
+_OURS = re.compile(r"\b(?:my|our)\b")
 
 
 @dataclass(frozen=True)
@@ -58,9 +44,10 @@ class MadeUp:
 def make_conversation(words: Words, own: OwnAnswers, note_writing: NoteWriting, seed: int, number: int) -> MadeUp:
     """The conversation of this number: always the same for the same tables and seed."""
     rng = Random(f"{seed}/{number}")
-    kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
+    stage = stage_at(number)
+    kind = rng.choices(list(stage.shares), list(stage.shares.values()))[0]
     story = StoryTeller(words, rng, MOST_ASKED, STRANGE).story(kind)
-    return _Telling(words, own, note_writing, story, rng).conversation()
+    return _Telling(words, own, note_writing, story, rng, stage).conversation()
 
 
 @dataclass(frozen=True)
@@ -72,9 +59,10 @@ class Said:
 
 
 class PersonsPart:
-    """Puts the person's side of a story into words."""
+    """Puts the person's side of a story into words. `impersonal` as in Stage."""
 
-    def __init__(self, words: Words, rng: Random) -> None:
+    def __init__(self, words: Words, rng: Random, impersonal: float = 0.0) -> None:
+        self._impersonal = impersonal
         self._phrases = words.phrases
         self._rng = rng
 
@@ -89,7 +77,10 @@ class PersonsPart:
         """A question for a fact."""
         fact, other = act.fact, act.other
         if other is None:
-            return Said(self._within(self._phrases.asking, fact.question(self._rng), "question", plain=0.6))
+            question = fact.question(self._rng)
+            if self._impersonal and self._rng.random() < self._impersonal:
+                question = _OURS.sub("the", question)
+            return Said(self._within(self._phrases.asking, question, "question", plain=0.6))
         swapped = self._rng.random() < 0.5
         first, second = (other, fact.value) if swapped else (fact.value, other)
         question = fact.with_value(first).choice(second, self._rng)
@@ -102,15 +93,17 @@ class PersonsPart:
         phrases = self._phrases.correcting_model if act.whose == "model" else self._phrases.correcting_self
         general = [phrase for phrase in phrases if self._fits(phrase, act, "{fact}")]
         template = self._rng.choice(own if own and self._rng.random() < 0.5 else general)
-        statement = fact.statement(self._rng)
-        sentence = as_sentence(fact.said(statement))
-        message = filled(template, fact=sentence, v=fact.value, s=fact.subject or "", old=act.old or "")
-        stated = statement if "{fact}" in template else template if template in own else None
-        return Said(message, {fact.place: stated} if stated else {})
+        stating = {said.place: said.statement(self._rng) for said in (fact, *act.also)}
+        sentences = " ".join(as_sentence(said.said(stating[said.place])) for said in (fact, *act.also))
+        message = filled(template, fact=sentences, v=fact.value, s=fact.subject or "", old=act.old or "")
+        stated = stating if "{fact}" in template else {fact.place: template} if template in own else {}
+        return Said(message, stated)
 
     def _fits(self, phrase: str, act: Correct, naming: str) -> bool:
         if "{old}" in phrase and act.old is None:
             return False
+        if act.also:
+            return naming in phrase and naming == "{fact}"
         return not act.precise or naming in phrase or (naming == "{s}" and not act.fact.subject)
 
     def _within(self, templates: Sequence[str], text: str, slot: str, plain: float) -> str:
@@ -124,13 +117,16 @@ class PersonsPart:
 class _Telling:
     """Puts both sides of one story into words. `_stands` has the text in which each fact stands by now."""
 
-    def __init__(self, words: Words, own: OwnAnswers, note_writing: NoteWriting, story: Story, rng: Random) -> None:
+    def __init__(
+        self, words: Words, own: OwnAnswers, note_writing: NoteWriting, story: Story, rng: Random, stage: Stage
+    ) -> None:
         self._phrases = words.phrases
         self._own = own
         self._note_writing = note_writing
         self._story = story
         self._rng = rng
-        self._person = PersonsPart(words, rng)
+        self._stage = stage
+        self._person = PersonsPart(words, rng, stage.impersonal)
         self._stands: dict[Place, str] = {}
 
     def conversation(self) -> MadeUp:
@@ -150,7 +146,7 @@ class _Telling:
                 return Exchange(message, self._reply(act, said.message), learned=act.mistake is None)
             case Correct():
                 said = self._heard(self._person.correct(act))
-                message = self._typed(said, (act.fact,), act.old or "")
+                message = self._typed(said, (act.fact, *act.also), act.old or "")
                 return Exchange(message, self._ack_correction(act), learned=not act.ignored)
             case AskAll():
                 return Exchange(self._rng.choice(self._phrases.know_me), self._all_known(act))
@@ -174,7 +170,7 @@ class _Telling:
     def _ack_correction(self, act: Correct) -> str:
         phrases = self._phrases.ack_correction if act.whose == "model" else self._phrases.ack_self_correction
         fact = act.fact.with_value(act.old) if act.ignored and act.old else act.fact
-        return self._ack(phrases, (fact,))
+        return self._ack(phrases, (fact, *act.also))
 
     def _reply(self, act: Ask, question: str) -> str:
         if act.mistake is not None:
@@ -209,7 +205,7 @@ class _Telling:
             case "itself":
                 talk = self._rng.choice(self._phrases.self_talk)
                 asked = Said(self._rng.choice(talk.asks))
-                return Exchange(self._typed(asked, ()), self._rng.choice(talk.answers[:_WAYS_TO_SAY]))
+                return Exchange(self._typed(asked, ()), self._rng.choice(talk.answers[: self._stage.ways_to_say]))
         assert_never(act.about)
 
     def _note_exchange(self, to_note: Sequence[Noted]) -> Exchange:

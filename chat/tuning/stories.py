@@ -22,6 +22,7 @@ Kind = Literal[
     "note corrected",
     "distracted",
     "two of a shape",
+    "both corrected",
     "fresh",
     "sibling untold",
     "notes written",
@@ -60,7 +61,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Correct:
-    """The person corrects an earlier value: the assistant's mistake, or the person's own.
+    """The person corrects an earlier value: the assistant's mistake, or the person's own; `also` is told with it.
 
     `old` is None where no wrong value was said. It says what it is about where that would not be plain (`precise`).
     `ignored` is a correction that the assistant passes over, in conversations made up for learning; nobody learns
@@ -72,6 +73,7 @@ class Correct:
     whose: Literal["model", "person"]
     ignored: bool = False
     precise: bool = False
+    also: tuple[Fact, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class StoryTeller:
             "note corrected": self._note_corrected,
             "distracted": self._distracted,
             "two of a shape": self._two_of_a_shape,
+            "both corrected": self._both_corrected,
             "fresh": self._fresh,
             "sibling untold": self._sibling_untold,
             "notes written": self._notes_written,
@@ -215,6 +218,21 @@ class StoryTeller:
             )
         )
         return Story("two of a shape", acts)
+
+    def _both_corrected(self) -> Story:
+        one = self._make.fact_with_subject()
+        two = self._make.sibling(one)
+        told = Tell((one.with_value(two.value), two.with_value(one.value)))
+        asked = Ask(one, "nowhere", mistake=self._sometimes(two.value, 0.7), judged=False)
+        acts: tuple[Act, ...] = self._rng.choice(
+            (
+                (asked, Correct(one, asked.mistake, "model", precise=True, also=(two,))),
+                (told, Correct(one, two.value, "person", precise=True, also=(two,))),
+            )
+        )
+        asks = self._rng.sample((one, two), min(2, self._most_asked))
+        to_note = (Noted(one), Noted(two)) if self._rng.random() < 0.4 else None
+        return Story("both corrected", (*acts, *(self._ask(fact, "conversation") for fact in asks)), (), to_note)
 
     def _fresh(self) -> Story:
         fact = self._make.fact()

@@ -1,0 +1,70 @@
+"""Which kinds of conversation come when, and how often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chat.tuning.stories import Kind
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What conversations are like from a number on.
+
+    `shares` says how many are of each kind, as shares of one. `ways_to_say` is how many of the answers about itself
+    are learned, `impersonal` the share of questions in which “my” and “our” become “the”.
+    """
+
+    begins: int
+    ways_to_say: int
+    impersonal: float
+    shares: dict[Kind, float]
+
+
+STAGES = (
+    Stage(
+        begins=0,
+        ways_to_say=3,
+        impersonal=0.0,
+        shares={
+            "told": 0.13,
+            "corrected": 0.19,
+            "noted": 0.11,
+            "note corrected": 0.10,
+            "distracted": 0.03,
+            "two of a shape": 0.09,
+            "fresh": 0.07,
+            "sibling untold": 0.07,
+            "notes written": 0.08,
+            "notes replaced": 0.06,
+            "about itself": 0.02,
+            "general": 0.05,
+        },
+    ),
+    Stage(
+        begins=4_320,
+        ways_to_say=1,
+        impersonal=0.2,
+        shares={
+            "told": 0.07,
+            "corrected": 0.14,
+            "noted": 0.11,
+            "note corrected": 0.07,
+            "distracted": 0.03,
+            "two of a shape": 0.06,
+            "both corrected": 0.06,
+            "fresh": 0.05,
+            "sibling untold": 0.05,
+            "notes written": 0.13,
+            "notes replaced": 0.10,
+            "about itself": 0.08,
+            "general": 0.05,
+        },
+    ),
+)
+"""First it learns above all to find and to repeat; then more notes, which take longest, and more about itself."""
+
+
+def stage_at(number: int) -> Stage:
+    """The stage that the conversation of this number belongs to."""
+    return next(stage for stage in reversed(STAGES) if stage.begins <= number)
