@@ -25,7 +25,7 @@ def words() -> Words:
     return load_words(TRAINING)
 
 
-@pytest.fixture(scope="module", params=STAGES, ids=["first stage", "second stage"])
+@pytest.fixture(scope="module", params=STAGES, ids=["first stage", "second stage", "third stage"])
 def stage(request: pytest.FixtureRequest) -> Stage:
     found = request.param
     assert isinstance(found, Stage)
@@ -44,8 +44,9 @@ def test_a_number_always_gives_the_same_conversation(words: Words, stage: Stage,
 
 
 def test_a_stage_lasts_until_the_next_one_begins() -> None:
-    early, late = STAGES
-    assert [stage_at(number) for number in (0, late.begins - 1, late.begins, 10**9)] == [early, early, late, late]
+    early, middle, late = STAGES
+    numbers = (0, middle.begins - 1, middle.begins, late.begins - 1, late.begins, 10**9)
+    assert [stage_at(number) for number in numbers] == [early, early, middle, middle, late, late]
 
 
 def test_every_kind_is_made_about_as_often_as_its_share_says(stage: Stage, made: list[MadeUp]) -> None:

@@ -46,7 +46,7 @@ def make_conversation(words: Words, own: OwnAnswers, note_writing: NoteWriting, 
     rng = Random(f"{seed}/{number}")
     stage = stage_at(number)
     kind = rng.choices(list(stage.shares), list(stage.shares.values()))[0]
-    story = StoryTeller(words, rng, MOST_ASKED, STRANGE).story(kind)
+    story = StoryTeller(words, rng, MOST_ASKED, STRANGE, stage.full_shelf).story(kind)
     return _Telling(words, own, note_writing, story, rng, stage).conversation()
 
 
@@ -115,7 +115,7 @@ class PersonsPart:
 
 
 class _Telling:
-    """Puts both sides of one story into words. `_stands` has the text in which each fact stands by now."""
+    """Puts both sides of one story into words. `_stands` has the text in which each fact stands, latest last."""
 
     def __init__(
         self, words: Words, own: OwnAnswers, note_writing: NoteWriting, story: Story, rng: Random, stage: Stage
@@ -155,7 +155,9 @@ class _Telling:
         assert_never(act)
 
     def _heard(self, said: Said) -> Said:
-        self._stands |= said.stating
+        for place, wording in said.stating.items():
+            self._stands.pop(place, None)
+            self._stands[place] = wording
         return said
 
     def _typed(self, said: Said, facts: Sequence[Fact], other: str = "") -> str:
@@ -209,6 +211,9 @@ class _Telling:
         assert_never(act.about)
 
     def _note_exchange(self, to_note: Sequence[Noted]) -> Exchange:
+        if self._stage.full_shelf:
+            # Read from top to bottom, nothing has to be looked for out of its turn.
+            to_note = sorted(to_note, key=lambda noted: list(self._stands).index(noted.fact.place))
         lines = tuple(
             WrittenNote(noted.fact.canonical_note(self._stands[noted.fact.place]), noted.replaces) for noted in to_note
         )

@@ -116,9 +116,13 @@ class StoryTeller:
 
     For judging, a story asks for one of the facts that it tells. For learning, it asks for more of them (`most_asked`),
     and for some that it does not tell, because a question costs less than another story. `strange` as in FactMaker.
+    With `full_shelf`, notes are mostly written beside saved ones, one of them about the like of what is told.
     """
 
-    def __init__(self, words: Words, rng: Random, most_asked: int = 1, strange: float = 0.0) -> None:
+    def __init__(
+        self, words: Words, rng: Random, most_asked: int = 1, strange: float = 0.0, full_shelf: bool = False
+    ) -> None:
+        self._full_shelf = full_shelf
         self._rng = rng
         self._most_asked = most_asked
         self._make = FactMaker(words, rng, strange)
@@ -267,8 +271,14 @@ class StoryTeller:
         if final and self._rng.random() < 0.4:
             acts.append(self._ask(self._rng.choice(final), "conversation"))
         acts = list(self._with_small_talk(acts))
-        notes = self._notes_of(self._make.facts(self._rng.choice((0, 0, 0, 2))))
+        notes = self._notes_of(self._saved_beside(final))
         return Story("notes written", tuple(acts), notes, tuple(Noted(fact) for fact in final))
+
+    def _saved_beside(self, told: list[Fact]) -> tuple[Fact, ...]:
+        if not self._full_shelf:
+            return self._make.facts(self._rng.choice((0, 0, 0, 2)))
+        alike = (self._make.sibling(self._rng.choice(told)),) if told and self._rng.random() < 0.5 else ()
+        return self._shuffled((*alike, *self._make.facts(self._rng.choice((0, 1, 2, 4)))))
 
     def _notes_replaced(self) -> Story:
         fact, old = self._changed()
