@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import PATIENCE_MS, PHONE, Visitor
 from page_fixtures import receipt_of_last_turn
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 from running_app import RunningApp
 
 
@@ -219,6 +219,27 @@ def test_compare_asks_one_question_in_three_prompts_and_marks_what_differs(visit
     for pane in (fresh, continued, memory):
         assert pane.locator("[data-testid=bot]").inner_text()
         assert "What is my dog called?" in pane.locator("pre .message").all_inner_texts()
+
+
+def test_a_question_asked_before_compare_has_its_list_still_continues_the_conversation_in_the_address(visitor):
+    visitor.open()
+    visitor.set_longest_reply(4)
+    visitor.say("My cat is called Pepper.")
+    conversation = visitor.conversation_id()
+    held: list[Route] = []
+    # The first event is the page's own, which brings the list.
+    visitor.page.route("**/queue/join*", lambda route: held.append(route), times=1)
+
+    visitor.open(f"/compare?c={conversation}")
+    question = visitor.page.get_by_role("textbox", name="Question")
+    question.fill("What is my cat called?")
+    question.press("Enter")
+
+    expect(visitor.page.locator(".pane .seal")).to_have_count(3, timeout=2 * PATIENCE_MS)
+    continued = visitor.page.locator("#pane-continued")
+    assert "My cat is called Pepper." in continued.locator("mark .history").all_inner_texts()
+    assert len(held) == 1
+    held[0].continue_()
 
 
 def test_conversations_are_listed_searched_renamed_continued_and_deleted_with_a_confirmation(visitor):

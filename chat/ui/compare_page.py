@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from time import monotonic
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from chat.turn import Begun, Done
+from chat.types import Conversation
 from chat.ui.compare_view import PaneState, answer_html, first_states, prompt_html
 from chat.ui.frame import (
     MENU_BUTTON,
@@ -61,7 +62,7 @@ class ComparePage:
                 autofocus=True,
                 min_width=0,
             )
-            self.conversation = gr.Dropdown([NO_CONVERSATION], value="", label="This conversation", scale=2)
+            self.conversation = gr.Dropdown([NO_CONVERSATION], value=None, label="This conversation", scale=2)
             self.ask = gr.Button("Compare", variant="primary", elem_id="compare", min_width=110)
             self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop", min_width=110)
         self.error = html_block(elem_id="error")
@@ -90,18 +91,21 @@ class ComparePage:
     @telling_errors
     def opened(self, request: gr.Request) -> Iterator[Updates]:
         """The page was loaded: offer the conversations, the one in the address first."""
-        store = self._service.store_of(owner_of(request))
-        listed = store.conversations()
-        wanted = str(request.query_params.get("c", ""))
-        known = {conversation.id for conversation in listed}
-        chosen = wanted if wanted in known else next((conversation.id for conversation in listed), "")
+        listed = self._service.store_of(owner_of(request)).conversations()
         choices = [NO_CONVERSATION, *((conversation.title, conversation.id) for conversation in listed)]
-        yield {self.conversation: gr.update(choices=choices, value=chosen)}
+        yield {self.conversation: gr.update(choices=choices, value=_offered_first(listed, request))}
 
     @telling_errors
-    def compare(self, request: gr.Request, question: str, conversation_id: str, *settings: Any) -> Iterator[Updates]:
-        """Ask the question in all panes, and show each as it answers."""
+    def compare(
+        self, request: gr.Request, question: str, conversation_id: str | None, *settings: Any
+    ) -> Iterator[Updates]:
+        """Ask the question in all panes, and show each as it answers.
+
+        `conversation_id` is None where somebody asked before the page was told which conversations there are.
+        """
         owner, sampling = owner_of(request), sampling_from(*settings)
+        if conversation_id is None:
+            conversation_id = _offered_first(self._service.store_of(owner).conversations(), request)
         comparison = self._service.new_comparison(owner, question, conversation_id)
         states, shown_at = first_states(), 0.0
         changed = set(states)
@@ -131,3 +135,10 @@ class ComparePage:
 
     def _running(self, running: bool) -> Updates:
         return {self.ask: gr.update(visible=not running), self.stop: gr.update(visible=running)}
+
+
+def _offered_first(listed: Sequence[Conversation], request: gr.Request) -> str:
+    """The conversation in the address, or else the one spoken in last; "" where there is none."""
+    wanted = str(request.query_params.get("c", ""))
+    known = [conversation.id for conversation in listed]
+    return wanted if wanted in known else next(iter(known), "")
