@@ -1,0 +1,326 @@
+"""The inner loops, written for the vector unit: LLVM instructions that numba compiles into the functions that use them.
+
+Compilers do not find these instructions by themselves: a product of bytes that adds up four neighbours in one step
+(VNNI), and a barrier. Each result is the same bit for bit however many rows are computed side by side, because every
+sum is taken in one order; so a reply depends neither on who else is served nor on how a prompt was cut into blocks.
+
+Addresses and strides are in bytes. Sixteen floats fill a register; a `tile` is the rows that one pass over the weights
+(or keys, or values) serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES = 16
+"""Floats in a register."""
+GROUP = 32
+"""Inputs that share a scale."""
+
+_BYTE, _INT, _LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+_HALF, _FLOAT = ir.HalfType(), ir.FloatType()
+_BYTES = ir.VectorType(_BYTE, 4 * LANES)
+_INTS, _HALVES, _FLOATS = (ir.VectorType(kind, LANES) for kind in (_INT, _HALF, _FLOAT))
+_STEPS = GROUP // 4
+
+
+class _Code:
+    """Writes instructions at the builder's place."""
+
+    def __init__(self, builder: Any) -> None:
+        self.b = builder
+        self._fma = self._function("llvm.fma.v16f32", _FLOATS, [_FLOATS] * 3)
+
+    def _function(self, name: str, result: Any, taken: list[Any]) -> Any:
+        return cgutils.get_or_insert_function(self.b.module, ir.FunctionType(result, taken), name)
+
+    def at(self, base: Any, place: Any, stride: int) -> Any:
+        """The address `place` strides behind a base."""
+        return self.b.add(base, self.b.mul(place, _LONG(stride)))
+
+    def bases(self, base: Any, stride: Any, tile: int) -> list[Any]:
+        """The addresses of a tile's rows."""
+        return [self.b.add(base, self.b.mul(stride, _LONG(row))) for row in range(tile)]
+
+    def load(self, address: Any, kind: Any, align: int) -> Any:
+        value = self.b.load(self.b.inttoptr(address, kind.as_pointer()))
+        value.align = align
+        return value
+
+    def floats(self, address: Any) -> Any:
+        """Sixteen floats."""
+        return self.load(address, _FLOATS, 4)
+
+    def halves(self, address: Any) -> Any:
+        """Sixteen 16-bit floats, as floats."""
+        return self.b.fpext(self.load(address, _HALVES, 2), _FLOATS)
+
+    def everywhere(self, address: Any, kind: Any) -> Any:
+        """One number in all lanes."""
+        empty = ir.Constant(ir.VectorType(kind, LANES), ir.Undefined)
+        one = self.b.insert_element(empty, self.load(address, kind, 4), _INT(0))
+        return self.b.shuffle_vector(one, empty, ir.Constant(_INTS, [0] * LANES))
+
+    def store(self, vector: Any, address: Any) -> None:
+        self.b.store(vector, self.b.inttoptr(address, vector.type.as_pointer())).align = 4
+
+    def sums(self, count: int) -> list[Any]:
+        """Registers to add up in, zero."""
+        return [cgutils.alloca_once_value(self.b, ir.Constant(_FLOATS, [0.0] * LANES)) for _ in range(count)]
+
+    def add_product(self, total: Any, one: Any, other: Any) -> None:
+        """total += one * other, rounded once."""
+        self.b.store(self.b.call(self._fma, [one, other, self.b.load(total)]), total)
+
+    def add_bytes(self, total: Any, unsigned: Any, signed: Any) -> Any:
+        """total + the products of four neighbouring bytes, for each of sixteen."""
+        name = "llvm.x86.avx512.vpdpbusd.512"
+        dot = self._function(name, _INTS, [_INTS, _BYTES, _BYTES])
+        return self.b.call(dot, [total, unsigned, self.b.bitcast(signed, _BYTES)])
+
+
+def _product(tile: int) -> Callable[..., Any]:
+    """Sixteen rows of packed weights times a tile of inputs.
+
+    `codes` are bytes (groups, 8, 16, 4): for each four inputs the weights of sixteen rows, 128 above their value.
+    `scales` are 16-bit floats (groups, 16). An input has signed bytes, and for each group a scale and the sum that makes
+    up for the 128. The sums begin with the rows' bias.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def product(
+        context: Any, codes: Any, scales: Any, bias: Any, groups: Any, inputs: Any, input_scales: Any, offsets: Any,
+        out: Any, out_stride: Any,
+    ) -> Any:  # fmt: skip
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            code = _Code(builder)
+            codes, scales, bias, groups, inputs, input_scales, offsets, out, out_stride = args
+            totals = code.sums(tile)
+            for total in totals:
+                builder.store(code.floats(bias), total)
+            by_group = builder.mul(groups, _LONG(4))
+            rows = code.bases(inputs, builder.mul(groups, _LONG(GROUP)), tile)
+            row_scales, row_offsets = code.bases(input_scales, by_group, tile), code.bases(offsets, by_group, tile)
+            with cgutils.for_range(builder, groups) as loop:
+                group = loop.index
+                here = code.at(codes, group, _STEPS * 4 * LANES)
+                sums = [code.everywhere(code.at(row, group, 4), _INT) for row in row_offsets]
+                for step in range(_STEPS):
+                    weights = code.load(code.at(here, _LONG(step), 4 * LANES), _BYTES, 4 * LANES)
+                    for place, row in enumerate(rows):
+                        four = code.everywhere(code.at(code.at(row, group, GROUP), _LONG(step), 4), _INT)
+                        sums[place] = code.add_bytes(sums[place], weights, four)
+                scale = code.halves(code.at(scales, group, 2 * LANES))
+                for total, added, row in zip(totals, sums, row_scales, strict=True):
+                    both = builder.fmul(scale, code.everywhere(code.at(row, group, 4), _FLOAT))
+                    code.add_product(total, builder.sitofp(added, _FLOATS), both)
+            for total, row in zip(totals, code.bases(out, out_stride, tile), strict=True):
+                code.store(builder.load(total), row)
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 9), generate
+
+    return product
+
+
+def _scores(tile: int) -> Callable[..., Any]:
+    """A tile of queries on keys: keys are 16-bit floats (blocks, size, 16), sixteen tokens side by side."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def scores(context: Any, queries: Any, keys: Any, size: Any, blocks: Any, out: Any, out_stride: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            code = _Code(builder)
+            queries, keys, size, blocks, out, out_stride = args
+            rows = code.bases(queries, builder.mul(size, _LONG(4)), tile)
+            into = code.bases(out, out_stride, tile)
+            totals = code.sums(tile)
+            with cgutils.for_range(builder, blocks) as over_blocks:
+                block = over_blocks.index
+                here = code.at(keys, builder.mul(block, size), 2 * LANES)
+                for total in totals:
+                    builder.store(ir.Constant(_FLOATS, [0.0] * LANES), total)
+                with cgutils.for_range(builder, size) as over_size:
+                    of_sixteen = code.halves(code.at(here, over_size.index, 2 * LANES))
+                    for total, row in zip(totals, rows, strict=True):
+                        one = code.everywhere(code.at(row, over_size.index, 4), _FLOAT)
+                        code.add_product(total, one, of_sixteen)
+                for total, row in zip(totals, into, strict=True):
+                    code.store(builder.load(total), code.at(row, block, 4 * LANES))
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 6), generate
+
+    return scores
+
+
+def _mixture(tile: int, registers: int) -> Callable[..., Any]:
+    """A tile of weightings times values: values are 16-bit floats (tokens, size), of which 16 x `registers` are mixed."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def mixture(
+        context: Any, weights: Any, weights_stride: Any, values: Any, size: Any, tokens: Any, out: Any
+    ) -> Any:  # fmt: skip
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            code = _Code(builder)
+            weights, weights_stride, values, size, tokens, out = args
+            totals = [code.sums(registers) for _ in range(tile)]
+            rows = code.bases(weights, weights_stride, tile)
+            by_token = builder.mul(size, _LONG(2))
+            with cgutils.for_range(builder, tokens) as loop:
+                here = builder.add(values, builder.mul(loop.index, by_token))
+                parts = [code.halves(code.at(here, _LONG(part), 2 * LANES)) for part in range(registers)]
+                for of_row, row in zip(totals, rows, strict=True):
+                    weight = code.everywhere(code.at(row, loop.index, 4), _FLOAT)
+                    for total, part in zip(of_row, parts, strict=True):
+                        code.add_product(total, weight, part)
+            for of_row, row in zip(totals, code.bases(out, builder.mul(size, _LONG(4)), tile), strict=True):
+                for part, total in enumerate(of_row):
+                    code.store(builder.load(total), code.at(row, _LONG(part), 4 * LANES))
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 6), generate
+
+    return mixture
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def put_half(context: Any, address: Any, value: Any) -> Any:
+    """Write a float as one of 16 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address, value = args
+        builder.store(builder.fptrunc(value, _HALF), builder.inttoptr(address, _HALF.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.float32), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def meet(context: Any, arrivals: Any, threads: Any) -> Any:
+    """Wait for all threads. `arrivals` is the address of two 64-bit integers: how many are here, and the round.
+
+    A thread that waits long lets others have the processor, so that work beside this one does not stop it.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        arrivals, threads = args
+        here = builder.inttoptr(arrivals, _LONG.as_pointer())
+        turn = builder.inttoptr(builder.add(arrivals, _LONG(64)), _LONG.as_pointer())
+        now = builder.load_atomic(turn, "acquire", 8)
+        before = builder.atomic_rmw("add", here, _LONG(1), "acq_rel")
+        last = builder.icmp_signed("==", builder.add(before, _LONG(1)), threads)
+        with builder.if_else(last) as (the_last, the_others):
+            with the_last:
+                builder.store_atomic(_LONG(0), here, "release", 8)
+                builder.atomic_rmw("add", turn, _LONG(1), "acq_rel")
+            with the_others:
+                _spin_while(builder, turn, now)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), generate
+
+
+def _spin_while(builder: Any, turn: Any, now: Any) -> None:
+    module = builder.module
+    pause = cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause")
+    give_way = cgutils.get_or_insert_function(module, ir.FunctionType(_INT, []), "sched_yield")
+    spins = cgutils.alloca_once_value(builder, _LONG(0))
+    test, spin, done = (builder.append_basic_block(name) for name in ("test", "spin", "done"))
+    builder.branch(test)
+    builder.position_at_end(test)
+    same = builder.icmp_signed("==", builder.load_atomic(turn, "acquire", 8), now)
+    builder.cbranch(same, spin, done)
+    builder.position_at_end(spin)
+    builder.call(pause, [])
+    count = builder.add(builder.load(spins), _LONG(1))
+    builder.store(count, spins)
+    long = builder.icmp_signed("==", builder.and_(count, _LONG(_SPINS - 1)), _LONG(0))
+    with builder.if_then(long):
+        builder.call(give_way, [])
+    builder.branch(test)
+    builder.position_at_end(done)
+
+
+_SPINS = 4096
+_product_1, _product_2, _product_4, _product_8 = (_product(tile) for tile in (1, 2, 4, 8))
+_scores_1, _scores_2, _scores_3, _scores_6 = (_scores(tile) for tile in (1, 2, 3, 6))
+_mixture_1, _mixture_2, _mixture_3, _mixture_6 = (_mixture(tile, 4) for tile in (1, 2, 3, 6))
+_narrow_mixture = _mixture(1, 1)
+MOST_QUERIES = 6
+"""Queries in a tile at most."""
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def product(codes, scales, bias, groups, inputs, input_scales, offsets, rows, out, out_stride):  # type: ignore[no-untyped-def]
+    """Sixteen rows of weights times any number of inputs, as many of them at a time as the registers hold."""
+    row = 0
+    while row < rows:
+        left = rows - row
+        x, s, o = inputs + row * groups * 32, input_scales + row * groups * 4, offsets + row * groups * 4
+        y = out + row * out_stride
+        if left >= 8:
+            _product_8(codes, scales, bias, groups, x, s, o, y, out_stride)
+            row += 8
+        elif left >= 4:
+            _product_4(codes, scales, bias, groups, x, s, o, y, out_stride)
+            row += 4
+        elif left >= 2:
+            _product_2(codes, scales, bias, groups, x, s, o, y, out_stride)
+            row += 2
+        else:
+            _product_1(codes, scales, bias, groups, x, s, o, y, out_stride)
+            row += 1
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def scores(queries, rows, keys, size, blocks, out, out_stride):  # type: ignore[no-untyped-def]
+    """The products of queries, at most MOST_QUERIES, with blocks of sixteen keys."""
+    row = 0
+    while row < rows:
+        left = rows - row
+        q, y = queries + row * size * 4, out + row * out_stride
+        if left >= 6:
+            _scores_6(q, keys, size, blocks, y, out_stride)
+            row += 6
+        elif left >= 3:
+            _scores_3(q, keys, size, blocks, y, out_stride)
+            row += 3
+        elif left == 2:
+            _scores_2(q, keys, size, blocks, y, out_stride)
+            row += 2
+        else:
+            _scores_1(q, keys, size, blocks, y, out_stride)
+            row += 1
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def mixture(weights, weights_stride, rows, values, size, tokens, out):  # type: ignore[no-untyped-def]
+    """The sums of values, each times its weight, for each of some weightings."""
+    wide = size // 64 * 64
+    for row in range(rows):
+        for place in range(wide, size, 16):
+            w, y = weights + row * weights_stride, out + (row * size + place) * 4
+            _narrow_mixture(w, weights_stride, values + place * 2, size, tokens, y)
+    for place in range(0, wide, 64):
+        row = 0
+        while row < rows:
+            left = rows - row
+            w, y = weights + row * weights_stride, out + (row * size + place) * 4
+            if left >= 6:
+                _mixture_6(w, weights_stride, values + place * 2, size, tokens, y)
+                row += 6
+            elif left >= 3:
+                _mixture_3(w, weights_stride, values + place * 2, size, tokens, y)
+                row += 3
+            elif left == 2:
+                _mixture_2(w, weights_stride, values + place * 2, size, tokens, y)
+                row += 2
+            else:
+                _mixture_1(w, weights_stride, values + place * 2, size, tokens, y)
+                row += 1
