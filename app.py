@@ -77,7 +77,8 @@ def _serve(settings: Settings, database: Database) -> None:
     from chat.weights.card import shipped_card
 
     console = Console(stderr=True, soft_wrap=True)
-    model = start_model(load_model(settings.model, settings.data_dir, settings.context_window, console.print))
+    loaded = load_model(settings.model, settings.data_dir, settings.context_window, console.print, settings.precision)
+    model = start_model(loaded)
 
     from chat.ui.pages import build_pages
     from chat.ui.server import Server, build_server
@@ -105,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", metavar="NUMBER", help="port to listen on (default: 7860)")
     parser.add_argument(
         "--model", metavar="NAME", help="smollm2 (the default), a folder, or a hub id of a chat model (safetensors)"
+    )
+    parser.add_argument(
+        "--precision", metavar="NAME", help="auto (the default), fp32, bf16, or int8 for models of the Llama family"
     )
     parser.add_argument("--database-url", metavar="URL", help="any SQLAlchemy URL (default: SQLite in the data folder)")
     parser.add_argument("--data-dir", metavar="FOLDER", help="where weights and the database lie")

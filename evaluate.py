@@ -12,9 +12,9 @@ from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from chat.config import DEFAULT_MODEL, Settings
+from chat.config import DEFAULT_MODEL, Precision, Settings
 from chat.errors import MarginaliaError
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def _outcomes(flags: argparse.Namespace) -> Iterator[Outcome]:
 
     words = load_words(HELD_OUT)
     todo = [task for task in tasks(words, flags.stories) if not flags.kinds or task.kind in flags.kinds]
-    model = start_model(load_model(flags.model, flags.data_dir, None, print), max_running=flags.at_once)
+    model = start_model(
+        load_model(flags.model, flags.data_dir, None, print, flags.precision), max_running=flags.at_once
+    )
     with (
         closing(model),
         tempfile.TemporaryDirectory(prefix="marginalia-evaluation-") as folder,
@@ -82,6 +84,7 @@ def _outcomes(flags: argparse.Namespace) -> Iterator[Outcome]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="evaluate", description=main.__doc__)
     parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME")
+    parser.add_argument("--precision", default="auto", choices=get_args(Precision))
     parser.add_argument("--stories", type=int, default=40, help="stories of each kind (default: 40)")
     parser.add_argument("--kinds", nargs="*", default=[], metavar="KIND", help="only these kinds")
     parser.add_argument("--at-once", type=int, default=16, metavar="STORIES", help="how many are played side by side")

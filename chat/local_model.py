@@ -30,12 +30,6 @@ def start_model(
 ) -> LocalModel:
     """Start the engine on loaded weights and take their first fingerprint. Raises WeightsError."""
     encoder = Encoder(loaded.tokenizer)
-    stop_token_ids = _end_of_sequence_ids(loaded) | encoder.stop_token_ids()
+    stop_token_ids = loaded.end_of_sequence_ids | encoder.stop_token_ids()
     engine = Engine(loaded.model, stop_token_ids, prefix_cache, max_running)
     return LocalModel(loaded.info, encoder, engine, WeightsSeal(loaded.model, loaded.info.parameters))
-
-
-def _end_of_sequence_ids(loaded: LoadedModel) -> frozenset[int]:
-    generation = loaded.model.generation_config
-    named = generation.eos_token_id if generation is not None else None
-    return frozenset(named if isinstance(named, list) else [named] if isinstance(named, int) else [])

@@ -23,8 +23,9 @@ from transformers import (
 
 from chat.engine import Engine, PrefixCache, TokenChosen
 from chat.engine.forward import forward_of
-from chat.engine.llama import LlamaForward, is_llama_like
+from chat.engine.llama import LlamaForward
 from chat.engine.prefix_cache import block_spans
+from chat.llama_family import is_llama_like
 from chat.types import Sampling
 from chat.weights import LoadedModel, fingerprint
 

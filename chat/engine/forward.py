@@ -1,7 +1,7 @@
-"""What the engine asks of a model: read some tokens, take one step for several requests. Two ways to do it.
+"""What the engine asks of a model: read some tokens, take one step for several requests. Three ways to do it.
 
-Models of the Llama family run through a forward pass of ours (`llama.py`), every other architecture through
-transformers' own (`transformers_forward.py`).
+Packed models run through compiled code (`packed`), other models of the Llama family through a forward pass of ours on
+torch (`llama.py`), every other architecture through transformers' own (`transformers_forward.py`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from typing import Any, Protocol
 
 import torch
 
-from chat.engine.llama import LlamaForward, is_llama_like
+from chat.engine.llama import LlamaForward
+from chat.engine.packed.packed_forward import PackedForward
 from chat.engine.transformers_forward import TransformersForward
+from chat.llama_family import is_llama_like
+from chat.packed_model import PackedModel
 
 
 class KVCache(Protocol):
@@ -52,4 +55,6 @@ class Forward(Protocol):
 
 def forward_of(model: Any) -> Forward:
     """The quickest way to run this model that is right for it."""
+    if isinstance(model, PackedModel):
+        return PackedForward(model, torch.get_num_threads())
     return LlamaForward(model) if is_llama_like(model) else TransformersForward(model)

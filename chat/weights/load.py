@@ -1,4 +1,8 @@
-"""Load a chat model onto the CPU: a bundled one, one from a local folder, or one from the Hugging Face hub."""
+"""Load a chat model onto the CPU: a bundled one, one from a local folder, or one from the Hugging Face hub.
+
+Its weights run as the checkpoint has them, or at another precision: `fp32` and `bf16` through torch, `int8` packed.
+`auto` packs a model of the Llama family where the processor multiplies bytes, and leaves every other as it is.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
+from chat.config import Precision
 from chat.errors import WeightsError
+from chat.packed_model import PackedModel, is_packable, pack_model
+from chat.processor import converts_half_floats, multiplies_bytes
 from chat.types import ModelInfo
 from chat.weights.default_model import BUNDLED, ensure_unpacked
+from chat.weights.packed import keep_packed, packed_path, read_packed
 from chat.weights.progress import Report, busy_bar, quiet_transformers
 from chat.weights.suitable import check_config, check_tokenizer, check_weights, usable_context_window
 
@@ -28,17 +44,21 @@ _UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, ImportE
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to run: in eval mode, without gradients, in its checkpoint's own dtype, with its tokenizer."""
+    """A model ready to run: in eval mode, without gradients, with its tokenizer and the tokens that end its text."""
 
     info: ModelInfo
-    model: PreTrainedModel
+    model: PreTrainedModel | PackedModel
     tokenizer: TokenizersBackend
+    end_of_sequence_ids: frozenset[int]
 
 
-def load_model(name: str, data_dir: Path, context_window: int | None, report: Report) -> LoadedModel:
+def load_model(
+    name: str, data_dir: Path, context_window: int | None, report: Report, precision: Precision | None = None
+) -> LoadedModel:
     """Load a bundled model, a local folder or a hub id, and check that it is a chat model this app can run.
 
-    Raises WeightsError, which quotes the name and says why, for anything else.
+    Without a precision it is loaded as its checkpoint has it. Raises WeightsError, which quotes the name and says why,
+    for anything else.
     """
     bundled = BUNDLED.get(name)
     from_hub = not bundled and not _local(name).is_dir()
@@ -53,15 +73,61 @@ def load_model(name: str, data_dir: Path, context_window: int | None, report: Re
         if from_hub and not weights <= _files_in(folder):
             _download(name, sorted(weights), report)
         report(f"Loading {shown}.")
-        model = _read_model(name, folder)
+        packed = packed_path(data_dir, shown, [folder / file for file in weights | {"config.json", "tokenizer.json"}])
+        model = _packed_before(packed, precision) or _at(precision, name, _checked(name, folder, tokenizer), packed)
+        ends = _end_of_sequence_ids(folder, config)
+    return LoadedModel(_info(shown, model, window), model, tokenizer, ends)
+
+
+def _packed_before(path: Path, precision: Precision | None) -> PackedModel | None:
+    packs = precision == "int8" or (precision == "auto" and multiplies_bytes())
+    return read_packed(path) if packs and converts_half_floats() else None
+
+
+def _checked(name: str, folder: Path, tokenizer: TokenizersBackend) -> PreTrainedModel:
+    model = _read_model(name, folder)
     check_weights(name, model, tokenizer)
-    info = ModelInfo(
-        id=shown,
-        dtype=str(model.dtype).removeprefix("torch."),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        context_window=window,
-    )
-    return LoadedModel(info=info, model=model, tokenizer=tokenizer)
+    return model
+
+
+def _at(precision: Precision | None, name: str, model: PreTrainedModel, packed: Path) -> PreTrainedModel | PackedModel:
+    """The model at a precision. Raises WeightsError if it cannot be had there."""
+    match precision:
+        case "fp32":
+            cast: Any = model.to
+            cast(torch.float32)
+        case "bf16":
+            cast = model.to
+            cast(torch.bfloat16)
+        case "int8" if not is_packable(model):
+            raise WeightsError(
+                f"“{name}” cannot run with --precision int8: only models of the Llama family are packed, with "
+                "sizes that 32 divides. Use --precision auto."
+            )
+        case "int8" if not converts_half_floats():
+            raise WeightsError(
+                "This processor cannot read 16-bit floats, which --precision int8 needs. Use --precision auto."
+            )
+        case "int8":
+            return keep_packed(pack_model(model), packed)
+        case "auto" if multiplies_bytes() and is_packable(model):
+            return keep_packed(pack_model(model), packed)
+    return model
+
+
+def _info(name: str, model: PreTrainedModel | PackedModel, window: int) -> ModelInfo:
+    if isinstance(model, PackedModel):
+        return ModelInfo(name, "int8", model.parameter_count, window)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return ModelInfo(name, str(model.dtype).removeprefix("torch."), count, window)
+
+
+def _end_of_sequence_ids(folder: Path, config: PreTrainedConfig) -> frozenset[int]:
+    try:
+        named = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
+    except OSError:
+        named = GenerationConfig.from_model_config(config).eos_token_id
+    return frozenset(named if isinstance(named, list) else [named] if isinstance(named, int) else [])
 
 
 def _local(name: str) -> Path:

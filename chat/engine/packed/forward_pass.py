@@ -6,7 +6,7 @@ ended the one before.
 """
 
 # numba infers the types of these functions from the values that they are called with.
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, call-arg"
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from chat.engine.packed.vectors import GROUP, LANES, MOST_QUERIES, meet, mixture, product, put_half, scores
+from chat.engine.packed.vectors import MOST_QUERIES, meet, mixture, product, put_half, scores
+from chat.packed_model import GROUP, LANES
 
 _LOG2_E = np.float32(1.4426950408889634)
 # 2^z on [0, 1): the terms of exp(z ln 2), the last fitted so that the error stays below 2e-7.
@@ -25,21 +26,9 @@ _C1, _C2, _C3 = np.float32(0.6931472), np.float32(0.2402265), np.float32(0.05550
 _C4, _C5 = np.float32(0.009618129), np.float32(0.0013333558)
 
 
-class Shape(NamedTuple):
-    """The sizes of a model."""
-
-    heads: int
-    key_heads: int
-    head_size: int
-    width: int
-    inner: int
-    vocabulary: int
-    epsilon: float
-
-
 class Weights(NamedTuple):
     """Where the weights lie. `products` has the addresses of codes, scales and bias: four products a layer, then the
-    vocabulary's. `norms`: (layers, 2, width); `head_norms`: (layers, 2, head size), or no layers where a model has none.
+    vocabulary's. `norms`: (layers, 2, width); `head_norms`: (layers, 2, head size), or no layers where there are none.
     `cos` and `sin`: (positions, half of the head size)."""
 
     products: NDArray[np.int64]
@@ -83,7 +72,7 @@ def run(thread, threads, arrivals, shape, weights, rows, scratch):
     """A thread's part of a forward pass. `arrivals` is the address where the threads meet."""
     tokens = rows.hidden.shape[0]
     width = (shape.heads + 2 * shape.key_heads) * shape.head_size
-    for layer in range(weights.norms.shape[0]):
+    for layer in range(shape.layers):
         _prepare_normed(thread, threads, rows.hidden, weights.norms[layer, 0], shape.epsilon, scratch)
         meet(arrivals, threads)
         _multiply(thread, threads, weights.products[4 * layer], shape.width, tokens, scratch, scratch.joined, 0, width)
@@ -107,7 +96,9 @@ def run(thread, threads, arrivals, shape, weights, rows, scratch):
     last = rows.hidden[tokens - rows.wanted :]
     _prepare_normed(thread, threads, last, weights.last_norm, shape.epsilon, scratch)
     meet(arrivals, threads)
-    _multiply(thread, threads, weights.products[-1], shape.width, rows.wanted, scratch, rows.logits, 0, shape.vocabulary)
+    _multiply(
+        thread, threads, weights.products[-1], shape.width, rows.wanted, scratch, rows.logits, 0, shape.vocabulary
+    )
     meet(arrivals, threads)
 
 
@@ -241,8 +232,8 @@ def _turn(head, weights, layer, which, place, epsilon, out):
 
 @njit(nogil=True, cache=True)
 def _attend(thread, threads, layer, shape, weights, rows, scratch):
-    """Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245): tiles of queries that share a cache and a key head."""
-    size, key_heads, heads = shape.head_size, shape.key_heads, shape.heads // shape.key_heads
+    """Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245): tiles of queries that share a cache and keys."""
+    key_heads, heads = shape.key_heads, shape.heads // shape.key_heads
     count = rows.hidden.shape[0]
     tile = max(1, MOST_QUERIES // heads)
     tiles = (count + tile - 1) // tile

@@ -1,12 +1,16 @@
 """The inner loops, written for the vector unit: LLVM instructions that numba compiles into the functions that use them.
 
 Compilers do not find these instructions by themselves: a product of bytes that adds up four neighbours in one step
-(VNNI), and a barrier. Each result is the same bit for bit however many rows are computed side by side, because every
-sum is taken in one order; so a reply depends neither on who else is served nor on how a prompt was cut into blocks.
+(VNNI; where a processor lacks it, the same sums in more steps), and a barrier. Each result is the same bit for bit
+however many rows are computed side by side, because every sum is taken in one order; so a reply depends neither on who
+else is served nor on how a prompt was cut into blocks.
 
 Addresses and strides are in bytes. Sixteen floats fill a register; a `tile` is the rows that one pass over the weights
 (or keys, or values) serves.
 """
+
+# numba infers the types of these functions from the values that they are called with; its own have none.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 
@@ -18,10 +22,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16
-"""Floats in a register."""
-GROUP = 32
-"""Inputs that share a scale."""
+from chat.packed_model import GROUP, LANES
+from chat.processor import is_x86, multiplies_bytes
 
 _BYTE, _INT, _LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _HALF, _FLOAT = ir.HalfType(), ir.FloatType()
@@ -80,20 +82,30 @@ class _Code:
 
     def add_bytes(self, total: Any, unsigned: Any, signed: Any) -> Any:
         """total + the products of four neighbouring bytes, for each of sixteen."""
+        if not multiplies_bytes():
+            return self._add_bytes_in_steps(total, unsigned, signed)
         name = "llvm.x86.avx512.vpdpbusd.512"
         dot = self._function(name, _INTS, [_INTS, _BYTES, _BYTES])
         return self.b.call(dot, [total, unsigned, self.b.bitcast(signed, _BYTES)])
+
+    def _add_bytes_in_steps(self, total: Any, unsigned: Any, signed: Any) -> Any:
+        wide = ir.VectorType(_INT, 4 * LANES)
+        products = self.b.mul(self.b.zext(unsigned, wide), self.b.sext(self.b.bitcast(signed, _BYTES), wide))
+        for first in range(4):
+            every_fourth = ir.Constant(_INTS, [first + 4 * lane for lane in range(LANES)])
+            total = self.b.add(total, self.b.shuffle_vector(products, products, every_fourth))
+        return total
 
 
 def _product(tile: int) -> Callable[..., Any]:
     """Sixteen rows of packed weights times a tile of inputs.
 
     `codes` are bytes (groups, 8, 16, 4): for each four inputs the weights of sixteen rows, 128 above their value.
-    `scales` are 16-bit floats (groups, 16). An input has signed bytes, and for each group a scale and the sum that makes
-    up for the 128. The sums begin with the rows' bias.
+    `scales` are 16-bit floats (groups, 16). An input has signed bytes, and for each group a scale and the sum that
+    makes up for the 128. The sums begin with the rows' bias.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def product(
         context: Any, codes: Any, scales: Any, bias: Any, groups: Any, inputs: Any, input_scales: Any, offsets: Any,
         out: Any, out_stride: Any,
@@ -112,7 +124,7 @@ def _product(tile: int) -> Callable[..., Any]:
                 here = code.at(codes, group, _STEPS * 4 * LANES)
                 sums = [code.everywhere(code.at(row, group, 4), _INT) for row in row_offsets]
                 for step in range(_STEPS):
-                    weights = code.load(code.at(here, _LONG(step), 4 * LANES), _BYTES, 4 * LANES)
+                    weights = code.load(code.at(here, _LONG(step), 4 * LANES), _BYTES, 1)
                     for place, row in enumerate(rows):
                         four = code.everywhere(code.at(code.at(row, group, GROUP), _LONG(step), 4), _INT)
                         sums[place] = code.add_bytes(sums[place], weights, four)
@@ -132,7 +144,7 @@ def _product(tile: int) -> Callable[..., Any]:
 def _scores(tile: int) -> Callable[..., Any]:
     """A tile of queries on keys: keys are 16-bit floats (blocks, size, 16), sixteen tokens side by side."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def scores(context: Any, queries: Any, keys: Any, size: Any, blocks: Any, out: Any, out_stride: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             code = _Code(builder)
@@ -160,9 +172,9 @@ def _scores(tile: int) -> Callable[..., Any]:
 
 
 def _mixture(tile: int, registers: int) -> Callable[..., Any]:
-    """A tile of weightings times values: values are 16-bit floats (tokens, size), of which 16 x `registers` are mixed."""
+    """A tile of weightings times values: values are 16-bit floats (tokens, size), 16 x `registers` of them mixed."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def mixture(
         context: Any, weights: Any, weights_stride: Any, values: Any, size: Any, tokens: Any, out: Any
     ) -> Any:  # fmt: skip
@@ -189,7 +201,7 @@ def _mixture(tile: int, registers: int) -> Callable[..., Any]:
     return mixture
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def put_half(context: Any, address: Any, value: Any) -> Any:
     """Write a float as one of 16 bits."""
 
@@ -201,7 +213,7 @@ def put_half(context: Any, address: Any, value: Any) -> Any:
     return types.void(types.intp, types.float32), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def meet(context: Any, arrivals: Any, threads: Any) -> Any:
     """Wait for all threads. `arrivals` is the address of two 64-bit integers: how many are here, and the round.
 
@@ -228,7 +240,6 @@ def meet(context: Any, arrivals: Any, threads: Any) -> Any:
 
 def _spin_while(builder: Any, turn: Any, now: Any) -> None:
     module = builder.module
-    pause = cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause")
     give_way = cgutils.get_or_insert_function(module, ir.FunctionType(_INT, []), "sched_yield")
     spins = cgutils.alloca_once_value(builder, _LONG(0))
     test, spin, done = (builder.append_basic_block(name) for name in ("test", "spin", "done"))
@@ -237,7 +248,9 @@ def _spin_while(builder: Any, turn: Any, now: Any) -> None:
     same = builder.icmp_signed("==", builder.load_atomic(turn, "acquire", 8), now)
     builder.cbranch(same, spin, done)
     builder.position_at_end(spin)
-    builder.call(pause, [])
+    if is_x86():
+        pause = cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause")
+        builder.call(pause, [])
     count = builder.add(builder.load(spins), _LONG(1))
     builder.store(count, spins)
     long = builder.icmp_signed("==", builder.and_(count, _LONG(_SPINS - 1)), _LONG(0))
@@ -256,8 +269,8 @@ MOST_QUERIES = 6
 """Queries in a tile at most."""
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def product(codes, scales, bias, groups, inputs, input_scales, offsets, rows, out, out_stride):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def product(codes, scales, bias, groups, inputs, input_scales, offsets, rows, out, out_stride):
     """Sixteen rows of weights times any number of inputs, as many of them at a time as the registers hold."""
     row = 0
     while row < rows:
@@ -278,8 +291,8 @@ def product(codes, scales, bias, groups, inputs, input_scales, offsets, rows, ou
             row += 1
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def scores(queries, rows, keys, size, blocks, out, out_stride):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def scores(queries, rows, keys, size, blocks, out, out_stride):
     """The products of queries, at most MOST_QUERIES, with blocks of sixteen keys."""
     row = 0
     while row < rows:
@@ -299,8 +312,8 @@ def scores(queries, rows, keys, size, blocks, out, out_stride):  # type: ignore[
             row += 1
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def mixture(weights, weights_stride, rows, values, size, tokens, out):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def mixture(weights, weights_stride, rows, values, size, tokens, out):
     """The sums of values, each times its weight, for each of some weightings."""
     wide = size // 64 * 64
     for row in range(rows):

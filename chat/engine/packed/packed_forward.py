@@ -10,31 +10,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chat.engine.packed.forward_pass import Rows, Scratch, Shape, run
-from chat.engine.packed.vectors import GROUP, LANES, MOST_QUERIES
-from chat.engine.packed.weights import aligned, pack_model
+from chat.engine.packed.forward_pass import Rows, Scratch, Weights, run
+from chat.engine.packed.vectors import MOST_QUERIES
+from chat.packed_model import GROUP, LANES, PackedModel, Shape
 
 _FIRST_CAPACITY = 512
 _MOST_ROWS = 128
+_REGISTER_BYTES = 64
 
 
 class PackedCache:
     """Keys and values of one request in 16-bit floats, filled up to `length`.
 
-    `keys`: (layers, key heads, capacity / 16, head size, 16); `values`: (layers, key heads, capacity, head size); both in
-    one piece of memory, (layers, 2, key heads, capacity x head size).
+    Keys: (layers, key heads, capacity / 16, head size, 16). Values: (layers, key heads, capacity, head size). Both lie
+    in one piece of memory, (layers, 2, key heads, capacity x head size).
     """
 
-    def __init__(self, layers: int, shape: Shape) -> None:
-        self._layers, self._shape = layers, shape
-        self.held = aligned((layers, 2, shape.key_heads, 0), np.float16)
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self.held = _zeros((shape.layers, 2, shape.key_heads, 0), np.float16)
         self.length = 0
         self.capacity = 0
 
     @property
     def nbytes(self) -> int:
         """The bytes of the keys and values of `length` tokens; what is kept free for more is not counted."""
-        return self._layers * 2 * self._shape.key_heads * self._shape.head_size * self.length * 2
+        shape = self._shape
+        return shape.layers * 2 * shape.key_heads * shape.head_size * self.length * self.held.itemsize
 
     def make_room(self, tokens: int) -> None:
         """See to it that so many more tokens fit."""
@@ -43,7 +45,7 @@ class PackedCache:
             return
         capacity = -(-max(_FIRST_CAPACITY, 2 * self.capacity, needed) // LANES) * LANES
         size = self._shape.head_size
-        larger = aligned((self._layers, 2, self._shape.key_heads, capacity * size), np.float16)
+        larger = _zeros((self._shape.layers, 2, self._shape.key_heads, capacity * size), np.float16)
         # Sixteen tokens lie together, so a block that is begun is taken along whole.
         filled = -(-self.length // LANES) * LANES * size
         larger[..., :filled] = self.held[..., :filled]
@@ -51,7 +53,7 @@ class PackedCache:
 
     def cut(self, start: int, end: int) -> tuple[torch.Tensor, ...]:
         """A copy of the keys and values of some tokens, whole sixteens of them."""
-        assert start % LANES == 0 and end % LANES == 0, "the prefix cache works in blocks of 32"
+        assert start % LANES == end % LANES == 0, "the prefix cache works in blocks of 32"
         size = self._shape.head_size
         return (torch.from_numpy(self.held[..., start * size : end * size].copy()),)
 
@@ -65,32 +67,38 @@ class PackedCache:
 
 
 class PackedForward:
-    """The forward pass of a Llama, Mistral, Qwen 2 or Qwen 3 model on 8-bit weights."""
+    """The forward pass of a packed model, run by so many threads; the result does not depend on how many."""
 
     batched = True
 
-    def __init__(self, model: Any, threads: int, positions: int) -> None:
-        self._model = pack_model(model, positions)
+    def __init__(self, model: PackedModel, threads: int) -> None:
+        self._model = model
+        self._shape = model.shape
         self._threads = threads
-        self._scratch = _scratch(self._model.shape, threads, positions)
+        self._embeddings: NDArray[np.float16] = model.get_buffer("embeddings").numpy()
+        self._positions = 0
+        self._reach(_FIRST_CAPACITY)
         self._others = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="marginalia-engine")
         # How many threads have arrived and the round, each in a cache line of its own.
-        self._arrivals = aligned((16,), np.int64)
+        self._arrivals = _zeros((2 * _REGISTER_BYTES // 8,), np.int64)
 
     def new_cache(self) -> PackedCache:
         """An empty cache for one request."""
-        return PackedCache(self._model.weights.norms.shape[0], self._model.shape)
+        return PackedCache(self._shape)
 
     def read(self, token_ids: Sequence[int], cache: PackedCache) -> torch.Tensor:
         """Read some tokens of one request; the logits that follow the last of them."""
-        assert 0 < len(token_ids) <= _MOST_ROWS
+        assert 0 < len(token_ids) <= _MOST_ROWS, "the prefix cache works in blocks of at most 128"
         places = range(cache.length, cache.length + len(token_ids))
+        cache.make_room(len(token_ids))
         logits = self._run(token_ids, [cache] * len(token_ids), places, wanted=1)
         cache.length += len(token_ids)
         return logits[0]
 
     def step(self, token_ids: Sequence[int], caches: Sequence[PackedCache]) -> Sequence[torch.Tensor]:
         """Read one token of each request; the logits that follow each."""
+        for cache in caches:
+            cache.make_room(1)
         logits = self._run(token_ids, caches, [cache.length for cache in caches], wanted=len(caches))
         for cache in caches:
             cache.length += 1
@@ -99,28 +107,56 @@ class PackedForward:
     def _run(
         self, token_ids: Sequence[int], caches: Sequence[PackedCache], places: Sequence[int], wanted: int
     ) -> torch.Tensor:
-        for cache, place in zip(caches, places, strict=True):
-            cache.make_room(place + 1 - cache.length)
-        shape, logits = self._model.shape, aligned((wanted, self._model.shape.vocabulary), np.float32)
+        self._reach(max(places) + 1)
+        logits = _zeros((wanted, self._shape.vocabulary), np.float32)
         rows = Rows(
-            hidden=self._model.embeddings[list(token_ids)],
+            hidden=self._embeddings[list(token_ids)].astype(np.float32),
             places=np.array(places, np.int64),
             caches=np.array([cache.held.ctypes.data for cache in caches], np.int64),
             capacities=np.array([cache.capacity for cache in caches], np.int64),
             wanted=wanted,
             logits=logits,
         )
-        rest = (self._threads, self._arrivals.ctypes.data, shape, self._model.weights, rows, self._scratch)
+        rest = (self._threads, self._arrivals.ctypes.data, self._shape, self._weights, rows, self._scratch)
         others = [self._others.submit(run, thread, *rest) for thread in range(1, self._threads)]
         run(0, *rest)
         for other in others:
             other.result()
         return torch.from_numpy(logits)
 
+    def _reach(self, positions: int) -> None:
+        """Have room and rotations for so many positions."""
+        if positions > self._positions:
+            self._positions = -(-max(positions, 2 * self._positions) // LANES) * LANES
+            self._weights = _weights(self._model, self._positions)
+            self._scratch = _scratch(self._shape, self._threads, self._positions)
+
+
+def _weights(model: PackedModel, positions: int) -> Weights:
+    def array(name: str) -> NDArray[Any]:
+        values: NDArray[Any] = model.get_buffer(name).numpy()
+        return values
+
+    def of_layers(*names: str) -> NDArray[np.float32]:
+        return np.stack([[array(f"layers.{place}.{name}") for name in names] for place in range(model.shape.layers)])
+
+    normed_heads = "layers.0.query_norm" in dict(model.named_buffers())
+    turns = torch.outer(torch.arange(positions).float(), model.get_buffer("frequencies"))
+    parts = ("codes", "scales", "bias")
+    addresses = [[array(f"{name}.{part}").ctypes.data for part in parts] for name in model.products]
+    return Weights(
+        products=np.array(addresses, np.int64),
+        norms=of_layers("before_attention", "before_mlp"),
+        head_norms=of_layers("query_norm", "key_norm") if normed_heads else np.zeros((0, 2, 1), np.float32),
+        last_norm=array("last_norm"),
+        cos=(turns.cos() * model.rotary_scale).numpy(),
+        sin=(turns.sin() * model.rotary_scale).numpy(),
+    )
+
 
 def _scratch(shape: Shape, threads: int, positions: int) -> Scratch:
     def floats(*size: int) -> NDArray[np.float32]:
-        return aligned(size, np.float32)
+        return _zeros(size, np.float32)
 
     attended = shape.heads * shape.head_size
     widest = max(shape.width, shape.inner, attended)
@@ -130,10 +166,19 @@ def _scratch(shape: Shape, threads: int, positions: int) -> Scratch:
         gated=floats(_MOST_ROWS, 2 * shape.inner),
         inner=floats(_MOST_ROWS, shape.inner),
         added=floats(_MOST_ROWS, shape.width),
-        codes=aligned((_MOST_ROWS * widest,), np.int8),
+        codes=_zeros((_MOST_ROWS * widest,), np.int8),
         scales=floats(_MOST_ROWS * widest // GROUP),
-        offsets=aligned((_MOST_ROWS * widest // GROUP,), np.int32),
+        offsets=_zeros((_MOST_ROWS * widest // GROUP,), np.int32),
         normed=floats(threads, max(shape.width, shape.head_size)),
         queries=floats(threads, max(MOST_QUERIES, shape.heads // shape.key_heads), shape.head_size),
-        weightings=floats(threads, MOST_QUERIES, -(-positions // LANES) * LANES),
+        weightings=floats(threads, MOST_QUERIES, positions),
     )
+
+
+def _zeros(shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+    """Zeros that begin where a register's load is quickest."""
+    size = int(np.prod(shape)) * np.dtype(kind).itemsize
+    room = np.zeros(size + _REGISTER_BYTES, np.uint8)
+    start = -room.ctypes.data % _REGISTER_BYTES
+    zeros: NDArray[Any] = room[start : start + size].view(kind).reshape(shape)
+    return zeros
