@@ -72,7 +72,7 @@ def test_blocks_and_steps_give_the_same_bits(model: Any) -> None:
     cache = forward.new_cache()
     forward.read(IDS[:100], cache)
     for token in IDS[100:]:
-        (in_steps,) = forward.step([token], [cache])
+        ((in_steps,),) = forward.step([[token]], [cache])
     assert torch.equal(in_blocks, in_steps)
 
 
@@ -83,8 +83,8 @@ def test_a_step_for_several_gives_each_the_bits_that_it_gets_alone(model: Any) -
     for prompt, cache in zip(prompts, caches, strict=True):
         forward.read(prompt, cache)
         alone.append(logits_after(forward, prompt, [7]))
-    together = forward.step([7] * len(prompts), caches)
-    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+    together = forward.step([[7]] * len(prompts), caches)
+    assert all(torch.equal(one, other[0]) for one, other in zip(alone, together, strict=True))
 
 
 @pytest.mark.parametrize("threads", [2, 3])
@@ -205,3 +205,14 @@ def test_a_file_of_another_layout_is_not_opened(tmp_path: Path) -> None:
     pack_model(MAKERS["llama"]()).save(path, "")
     path.write_bytes(path.read_bytes().replace(b'"layout":"1"', b'"layout":"0"'))
     assert open_packed(path) is None
+
+
+def test_tokens_that_are_read_ahead_get_the_bits_that_steps_give(model: Any) -> None:
+    forward = PackedForward(pack_model(model), threads=2)
+    one, other = forward.new_cache(), forward.new_cache()
+    for cache in (one, other):
+        forward.read(IDS[:20], cache)
+    (ahead, _) = forward.step([IDS[20:25], [3]], [one, other])
+    other.length = 20
+    steps = [forward.step([[token]], [other])[0][0] for token in IDS[20:25]]
+    assert torch.equal(ahead, torch.stack(steps))

@@ -35,21 +35,25 @@ class KVCache(Protocol):
 
 
 class Forward(Protocol):
-    """A model as the engine sees it. Logits have the shape (vocabulary,)."""
+    """A model as the engine sees it."""
 
     batched: bool
     """Whether a step for several requests costs less than their steps one by one."""
+    exact: bool
+    """Whether a token's logits are the same bit for bit, with whatever others it is read. If so, a step reads ahead."""
 
     def new_cache(self) -> Any:
         """An empty cache for one request."""
 
     def read(self, token_ids: Sequence[int], cache: Any) -> torch.Tensor:
-        """Read some tokens of one request on top of its cache; the logits that follow the last of them."""
+        """Read some tokens of one request on top of its cache; the logits, (vocabulary,), that follow the last."""
 
-    def step(self, token_ids: Sequence[int], caches: Sequence[Any]) -> Sequence[torch.Tensor]:
-        """Read one token of each of several requests on top of its own cache; the logits that follow each.
+    def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[Any]) -> Sequence[torch.Tensor]:
+        """Read the next tokens of several requests, each on top of its own cache; the logits that follow each token.
 
-        Where steps are `batched` and one raises, every cache is as it was, so that each request can be tried alone.
+        A forward pass that is not `exact` is asked for one token of each. The logits of a request have the shape
+        (tokens, vocabulary). Where steps are `batched` and one raises, every cache is as it was, so that each request
+        can be tried alone.
         """
 
 

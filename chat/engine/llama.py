@@ -85,6 +85,7 @@ class LlamaForward:
     """The forward pass of a Llama, Mistral, Qwen 2 or Qwen 3 model, for one request or for several at once."""
 
     batched = True
+    exact = False
 
     def __init__(self, model: Any) -> None:
         config, inner = model.config, model.model
@@ -133,8 +134,9 @@ class LlamaForward:
         return logits
 
     @torch.inference_mode()
-    def step(self, token_ids: Sequence[int], caches: Sequence[LlamaCache]) -> Sequence[Tensor]:
+    def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[LlamaCache]) -> Sequence[Tensor]:
         """Read one token of each request; the logits that follow each."""
+        token_ids = [token_id for (token_id,) in ahead]
         for cache in caches:
             cache.make_room(1)
         places = [cache.length for cache in caches]
@@ -150,7 +152,9 @@ class LlamaForward:
                 attended[row] = self._attend_alone(queries[row], held[0, :, :end], held[1, :, :end])
             return attended
 
-        logits = self._logits(self._through_layers(token_ids, self._cos[places], self._sin[places], attend)).unbind()
+        logits = self._logits(self._through_layers(token_ids, self._cos[places], self._sin[places], attend))[
+            :, None
+        ].unbind()
         for cache in caches:
             cache.length += 1
         return logits

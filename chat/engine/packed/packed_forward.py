@@ -66,10 +66,15 @@ class PackedCache:
         self.length += tokens
 
 
+_Row = tuple[int, PackedCache, int]
+"""A token, the cache of its request, and its place there."""
+
+
 class PackedForward:
     """The forward pass of a packed model, run by so many threads; the result does not depend on how many."""
 
     batched = True
+    exact = True
 
     def __init__(self, model: PackedModel, threads: int) -> None:
         self._model = model
@@ -89,24 +94,26 @@ class PackedForward:
     def read(self, token_ids: Sequence[int], cache: PackedCache) -> torch.Tensor:
         """Read some tokens of one request; the logits that follow the last of them."""
         assert 0 < len(token_ids) <= _MOST_ROWS, "the prefix cache works in blocks of at most 128"
-        places = range(cache.length, cache.length + len(token_ids))
         cache.make_room(len(token_ids))
-        logits = self._run(token_ids, [cache] * len(token_ids), places, wanted=1)
+        rows = [(token_id, cache, cache.length + place) for place, token_id in enumerate(token_ids)]
+        logits = self._run(rows, wanted=1)
         cache.length += len(token_ids)
         return logits[0]
 
-    def step(self, token_ids: Sequence[int], caches: Sequence[PackedCache]) -> Sequence[torch.Tensor]:
-        """Read one token of each request; the logits that follow each."""
-        for cache in caches:
-            cache.make_room(1)
-        logits = self._run(token_ids, caches, [cache.length for cache in caches], wanted=len(caches))
-        for cache in caches:
-            cache.length += 1
-        return logits.unbind()
+    def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[PackedCache]) -> Sequence[torch.Tensor]:
+        """Read the next tokens of each request; the logits that follow each token."""
+        rows: list[_Row] = []
+        for token_ids, cache in zip(ahead, caches, strict=True):
+            cache.make_room(len(token_ids))
+            rows += [(token_id, cache, cache.length + place) for place, token_id in enumerate(token_ids)]
+        logits = self._run(rows, wanted=len(rows))
+        for token_ids, cache in zip(ahead, caches, strict=True):
+            cache.length += len(token_ids)
+        return torch.split(logits, [len(token_ids) for token_ids in ahead])
 
-    def _run(
-        self, token_ids: Sequence[int], caches: Sequence[PackedCache], places: Sequence[int], wanted: int
-    ) -> torch.Tensor:
+    def _run(self, read: Sequence[_Row], wanted: int) -> torch.Tensor:
+        """Read tokens; the logits that follow the last `wanted` of them."""
+        token_ids, caches, places = zip(*read, strict=True)
         self._reach(max(places) + 1)
         logits = _zeros((wanted, self._shape.vocabulary), np.float32)
         rows = Rows(
