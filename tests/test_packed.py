@@ -66,6 +66,19 @@ def test_a_packed_model_says_what_the_whole_one_does_nearly(model: Any) -> None:
     assert relative_error(logits_after(forward, IDS[:120]), expected) < 0.06  # a wrong rotation: 0.08 at least
 
 
+def test_the_packed_default_model_mostly_takes_the_same_next_token_through_a_long_text(smollm2: LoadedModel) -> None:
+    ids = smollm2.tokenizer.encode(Path(__file__).parents[1].joinpath("LICENSE").read_text("utf-8"))[:640]
+    whole: Any = smollm2.model
+    expected = whole(torch.tensor([ids])).logits[0]
+    forward = PackedForward(pack_model(whole), threads=2)
+    cache = forward.new_cache()
+    parts = [forward.step([ids[start : start + 128]], [cache])[0] for start in range(0, len(ids), 128)]
+    found = torch.cat(parts)
+    agreed = float((found.argmax(-1) == expected.argmax(-1)).float().mean())
+    assert agreed > 0.96
+    assert relative_error(found, expected) < 0.06
+
+
 def test_blocks_and_steps_give_the_same_bits(model: Any) -> None:
     forward = PackedForward(pack_model(model), threads=2)
     in_blocks = logits_after(forward, *(IDS[start : start + 128] for start in range(0, 700, 128)))
