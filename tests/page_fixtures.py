@@ -52,6 +52,28 @@ def visitor(browser: Browser, app: RunningApp) -> Iterator[Visitor]:
     assert visitor.faults == []
 
 
+# In 32 bits a reply takes long enough for somebody to do something meanwhile.
+UNHURRIED = ("--precision", "fp32")
+
+
+@pytest.fixture(scope="module")
+def unhurried_app(tmp_path_factory: pytest.TempPathFactory, weights_data_dir: Path) -> Iterator[RunningApp]:
+    """The real app with the real model in 32 bits."""
+    folder = tmp_path_factory.mktemp("unhurried")
+    (folder / "models").symlink_to(weights_data_dir / "models")
+    with RunningApp(Path("smollm2"), folder, *UNHURRIED) as app:
+        yield app
+
+
+@pytest.fixture
+def unhurried(browser: Browser, unhurried_app: RunningApp) -> Iterator[Visitor]:
+    """Somebody at the app that is slow enough to be interrupted."""
+    visitor = Visitor(browser, unhurried_app.url)
+    yield visitor
+    visitor.context.close()
+    assert visitor.faults == []
+
+
 def receipt_of_last_turn(app: RunningApp) -> dict[str, Any]:
     """The newest receipt in the app's database, whoever's it is."""
     with sqlite3.connect(app.database) as connection:

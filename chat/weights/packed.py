@@ -31,7 +31,7 @@ _STATE = 16
 def packed_path(data_dir: Path, name: str, sources: Iterable[Path]) -> Path:
     """Where the packed weights lie that are made from these files."""
     made_from = hashlib.sha256()
-    for source in sorted(sources):
+    for source in sorted(source for source in sources if source.exists()):
         about = source.stat()
         made_from.update(f"{source.resolve()}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
     return data_dir / _FOLDER / f"{_stem(name)}-{made_from.hexdigest()[:_STATE]}-int8.safetensors"
