@@ -78,7 +78,7 @@ def _serve(settings: Settings, database: Database) -> None:
 
     console = Console(stderr=True, soft_wrap=True)
     loaded = load_model(settings.model, settings.data_dir, settings.context_window, console.print, settings.precision)
-    model = start_model(loaded)
+    model = start_model(loaded, report=console.print)
 
     from chat.ui.pages import build_pages
     from chat.ui.server import Server, build_server
@@ -108,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
         "--model", metavar="NAME", help="smollm2 (the default), a folder, or a hub id of a chat model (safetensors)"
     )
     parser.add_argument(
-        "--precision", metavar="NAME", help="auto (the default), fp32, bf16, or int8 for models of the Llama family"
+        "--precision",
+        metavar="NAME",
+        help="auto (the default), fp32, bf16, and for models of the Llama family int8 and int4",
     )
     parser.add_argument("--database-url", metavar="URL", help="any SQLAlchemy URL (default: SQLite in the data folder)")
     parser.add_argument("--data-dir", metavar="FOLDER", help="where weights and the database lie")

@@ -19,6 +19,7 @@ from chat.errors import MarginaliaError
 
 if TYPE_CHECKING:
     from chat.tuning.evaluation import Outcome
+    from chat.weights import LoadedModel
 
 
 def main() -> int:
@@ -28,14 +29,16 @@ def main() -> int:
 
     from chat.tuning.card import record_evaluation
     from chat.tuning.report import evaluated, table_of
+    from chat.weights import load_model
     from chat.weights.merge import SHIPPED
 
     flags.out.mkdir(parents=True, exist_ok=True)
-    name = Path(flags.model).name
     outcomes = []
     try:
+        loaded = load_model(flags.model, flags.data_dir, None, print, flags.precision)
+        name = f"{Path(flags.model).name} in {loaded.info.dtype}"
         with (flags.out / f"{name}.jsonl").open("w", encoding="utf-8") as kept:
-            for outcome in _outcomes(flags):
+            for outcome in _outcomes(loaded, flags):
                 outcomes.append(outcome)
                 kept.write(json.dumps(asdict(outcome), ensure_ascii=False) + "\n")
                 kept.flush()
@@ -50,22 +53,19 @@ def main() -> int:
     return 0
 
 
-def _outcomes(flags: argparse.Namespace) -> Iterator[Outcome]:
+def _outcomes(loaded: LoadedModel, flags: argparse.Namespace) -> Iterator[Outcome]:
     from rich.progress import track
 
     from chat.local_model import start_model
     from chat.tuning.evaluation import Player, tasks
     from chat.tuning.words import HELD_OUT, load_words
     from chat.ui.service import Service
-    from chat.weights import load_model
     from memory.database import open_database
     from memory.notes import NOTE_WRITING
 
     words = load_words(HELD_OUT)
     todo = [task for task in tasks(words, flags.stories) if not flags.kinds or task.kind in flags.kinds]
-    model = start_model(
-        load_model(flags.model, flags.data_dir, None, print, flags.precision), max_running=flags.at_once
-    )
+    model = start_model(loaded, max_running=flags.at_once, report=print)
     with (
         closing(model),
         tempfile.TemporaryDirectory(prefix="marginalia-evaluation-") as folder,

@@ -13,7 +13,7 @@ from chat.errors import ConfigError
 
 DEFAULT_MODEL = "smollm2"
 BASE_MODEL = "smollm2-base"
-Precision = Literal["auto", "fp32", "bf16", "int8"]
+Precision = Literal["auto", "fp32", "bf16", "int8", "int4"]
 LEAST_CONTEXT_WINDOW = 256
 
 

@@ -1,7 +1,9 @@
-"""A model of the Llama family with its weights in 8 bits, laid out as the packed forward pass reads them.
+"""A model of the Llama family with its weights in 8 or 4 bits, laid out as the packed forward pass reads them.
 
-A group of 32 weights of a row shares one scale: each weight is a whole number from -127 to 127 times that scale, the
-nearest (as in llama.cpp's Q8_0). Norms and biases stay in 32 bits, the embeddings are kept in 16.
+In 8 bits a group of 32 weights of a row shares one scale: each weight is a whole number from -127 to 127 times that
+scale, the nearest (as in llama.cpp's Q8_0). In 4 bits a group has a scale and a least weight: each weight is that and
+0 to 15 times the scale (as in Q4_1); the products that choose a token stay in 8. Norms and biases stay in 32 bits, the
+embeddings are kept in 16.
 The weights are buffers of a module, so that the fingerprint covers every byte that a product reads.
 """
 
@@ -26,7 +28,8 @@ GROUP = 32
 PRODUCTS = ("qkv", "output", "gate_up", "down")
 """The products of a layer, in the order in which they are computed."""
 
-_LAYOUT = "1"
+_LAYOUT = "2"
+_ABOVE = 128
 
 
 class Shape(NamedTuple):
@@ -45,8 +48,11 @@ class Shape(NamedTuple):
 class PackedModel(nn.Module):
     """Packed weights under the names `layers.0.qkv.codes`, `.scales`, `.bias` and so on.
 
-    `codes`: bytes (blocks of 16 rows, groups, 8, 16, 4), each 128 above its value; `scales`: 16-bit floats (blocks,
-    groups, 16); `bias`: (rows,). `rotary_scale` is what the rotations of positions are multiplied with.
+    In 8 bits, `codes`: bytes (blocks of 16 rows, groups, 8, 16, 4), for each four inputs the weights of 16 rows, each
+    128 above its value; `scales`: 16-bit floats (blocks, groups, 1, 16). In 4 bits, `codes`: bytes (blocks, groups, 4,
+    16, 4), the first 16 inputs in the lower halves, the others in the upper; `scales`: (blocks, groups, 2, 16), scale
+    and least weight, the latter over -128. `bias`: (rows,).
+    `rotary_scale` is what the rotations of positions are multiplied with.
     `parameters` counts the weights of the model that was packed.
     """
 
@@ -72,6 +78,10 @@ class PackedModel(nn.Module):
         """The names of all products, in the order in which they are computed."""
         yield from (f"layers.{layer}.{product}" for layer in range(self.shape.layers) for product in PRODUCTS)
         yield "head"
+
+    def bits(self, product: str) -> int:
+        """The bits of each of its weights."""
+        return self.get_buffer(f"{product}.codes").shape[2]
 
     def save(self, path: Path, fingerprint: str) -> None:
         """Write it as one safetensors file, and its fingerprint with it. Raises OSError."""
@@ -121,18 +131,19 @@ def is_packable(model: Any) -> bool:
     return all(count % LANES == 0 for count in rows) and all(count % GROUP == 0 for count in columns)
 
 
-def pack_model(model: Any) -> PackedModel:
-    """Round a transformers model of the Llama family that `is_packable` to 8 bits."""
+def pack_model(model: Any, bits: int = 8) -> PackedModel:
+    """Round a transformers model of the Llama family that `is_packable` to 8 bits, or 4."""
+    assert bits in (4, 8)
     config, inner = model.config, model.model
     heads, key_heads, size = _heads(config)
     tensors = {
         "embeddings": inner.embed_tokens.weight.detach().half(),
         "frequencies": inner.rotary_emb.inv_freq.detach().float().clone(),
         "last_norm": _floats(inner.norm.weight),
-        **_packed("head", [model.lm_head]),
+        **_packed("head", [model.lm_head], 8),
     }
     for place, layer in enumerate(inner.layers):
-        tensors |= _packed_layer(f"layers.{place}", layer)
+        tensors |= _packed_layer(f"layers.{place}", layer, bits)
     shape = Shape(
         layers=len(inner.layers),
         heads=heads,
@@ -152,7 +163,7 @@ def _heads(config: Any) -> tuple[int, int, int]:
     return config.num_attention_heads, config.num_key_value_heads, size
 
 
-def _packed_layer(name: str, layer: Any) -> dict[str, Tensor]:
+def _packed_layer(name: str, layer: Any, bits: int) -> dict[str, Tensor]:
     attention, mlp = layer.self_attn, layer.mlp
     norms = {"before_attention": layer.input_layernorm, "before_mlp": layer.post_attention_layernorm}
     if hasattr(attention, "q_norm"):
@@ -165,25 +176,42 @@ def _packed_layer(name: str, layer: Any) -> dict[str, Tensor]:
     }
     tensors = {f"{name}.{norm}": _floats(module.weight) for norm, module in norms.items()}
     for product, layers in joined.items():
-        tensors |= _packed(f"{name}.{product}", layers)
+        tensors |= _packed(f"{name}.{product}", layers, bits)
     return tensors
 
 
-def _packed(name: str, layers: list[Any]) -> dict[str, Tensor]:
-    """Linear layers of one input, one below the other, each weight rounded to the nearest of 255 steps."""
+def _packed(name: str, layers: list[Any], bits: int) -> dict[str, Tensor]:
+    """Linear layers of one input, one below the other, each weight rounded to the nearest step of its group."""
     weight = torch.cat([layer.weight.detach().float() for layer in layers])
     rows, columns = weight.shape
-    grouped = weight.view(rows, columns // GROUP, GROUP)
-    scales = (grouped.abs().amax(-1) / 127).half()
-    steps = scales.float().clamp_min(1e-12)[..., None]
-    codes = (grouped / steps).round().clamp(-127, 127).add(128).to(torch.uint8)
-    blocks = (rows // LANES, LANES, columns // GROUP)
+    # (blocks, 16 rows, groups, 32)
+    grouped = weight.view(rows // LANES, LANES, columns // GROUP, GROUP)
+    codes, numbers = _in_bytes(grouped) if bits == 8 else _in_halves(grouped)
     biases = [layer.bias.detach().float() for layer in layers if layer.bias is not None]
     return {
-        f"{name}.codes": codes.view(*blocks, GROUP // 4, 4).permute(0, 2, 3, 1, 4).contiguous(),
-        f"{name}.scales": scales.view(blocks).permute(0, 2, 1).contiguous(),
+        f"{name}.codes": codes.view(*codes.shape[:-1], -1, 4).permute(0, 2, 3, 1, 4).contiguous(),
+        f"{name}.scales": torch.stack(numbers, dim=2).permute(0, 3, 2, 1).contiguous(),
         f"{name}.bias": torch.cat(biases) if biases else torch.zeros(rows),
     }
+
+
+def _in_bytes(grouped: Tensor) -> tuple[Tensor, list[Tensor]]:
+    scales = (grouped.abs().amax(-1) / 127).half()
+    codes = (grouped / _steps(scales)).round().clamp(-127, 127).add(128).to(torch.uint8)
+    return codes, [scales]
+
+
+def _in_halves(grouped: Tensor) -> tuple[Tensor, list[Tensor]]:
+    least = (grouped.amin(-1) / -_ABOVE).half()
+    scales = ((grouped.amax(-1) - grouped.amin(-1)) / 15).half()
+    above = grouped + least.float()[..., None] * _ABOVE
+    codes = (above / _steps(scales)).round().clamp(0, 15).to(torch.uint8)
+    lower, upper = codes.chunk(2, dim=-1)
+    return lower | upper << 4, [scales, least]
+
+
+def _steps(scales: Tensor) -> Tensor:
+    return scales.float().clamp_min(1e-12)[..., None]
 
 
 def _floats(tensor: Tensor) -> Tensor:

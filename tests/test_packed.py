@@ -79,8 +79,25 @@ def test_the_packed_default_model_mostly_takes_the_same_next_token_through_a_lon
     assert relative_error(found, expected) < 0.06
 
 
-def test_blocks_and_steps_give_the_same_bits(model: Any) -> None:
-    forward = PackedForward(pack_model(model), threads=2)
+def test_four_bits_of_four_bits_lose_nothing() -> None:
+    torch.manual_seed(2)
+    model: Any = MAKERS["llama with biases"]().eval().requires_grad_(False)
+    for name, weight in model.named_parameters():
+        if name.endswith("proj.weight"):
+            rows, columns = weight.shape
+            codes = torch.randint(0, 16, (rows, columns // 32, 32))
+            codes[..., 0], codes[..., 17] = 0, 15
+            # Powers of two, so that scale and least weight are exact in 16 bits.
+            weight.copy_((codes * 2.0**-6 - 0.125).view(rows, columns))
+    four, eight = (logits_after(PackedForward(pack_model(model, bits), 2), IDS[:60]) for bits in (4, 8))
+    expected = model(torch.tensor([IDS[:60]])).logits[0, -1]
+    # What is left comes of the inputs, which are in 8 bits in both.
+    assert relative_error(four, expected) < 1.2 * relative_error(eight, expected)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_blocks_and_steps_give_the_same_bits(model: Any, bits: int) -> None:
+    forward = PackedForward(pack_model(model, bits), threads=2)
     in_blocks = logits_after(forward, *(IDS[start : start + 128] for start in range(0, 700, 128)))
     cache = forward.new_cache()
     forward.read(IDS[:100], cache)
@@ -182,13 +199,14 @@ def test_another_state_of_the_same_model_replaces_what_was_kept(tmp_path: Path) 
     assert sorted(tmp_path.iterdir()) == sorted([new, other])
 
 
-def test_a_model_is_packed_once_and_then_mapped_in(tiny_llama_dir: Path, tmp_path: Path) -> None:
-    first = load_model(str(tiny_llama_dir), tmp_path, None, lambda _line: None, "int8")
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_a_model_is_packed_once_and_then_mapped_in(tiny_llama_dir: Path, tmp_path: Path, precision: Any) -> None:
+    first = load_model(str(tiny_llama_dir), tmp_path, None, lambda _line: None, precision)
     (kept,) = (tmp_path / "packed").iterdir()
     made = kept.stat().st_mtime_ns
-    second = load_model(str(tiny_llama_dir), tmp_path, None, lambda _line: None, "int8")
+    second = load_model(str(tiny_llama_dir), tmp_path, None, lambda _line: None, precision)
     assert first.info == second.info
-    assert first.info.dtype == "int8"
+    assert first.info.dtype == precision
     assert first.end_of_sequence_ids == second.end_of_sequence_ids
     assert fingerprint(first.model) == fingerprint(second.model)
     assert kept.stat().st_mtime_ns == made
@@ -216,7 +234,7 @@ def test_a_model_of_another_family_is_not_packed(tiny_gemma: LoadedModel, tiny_g
 def test_a_file_of_another_layout_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "packed.safetensors"
     pack_model(MAKERS["llama"]()).save(path, "")
-    path.write_bytes(path.read_bytes().replace(b'"layout":"1"', b'"layout":"0"'))
+    path.write_bytes(path.read_bytes().replace(b'"layout":"2"', b'"layout":"0"'))
     assert open_packed(path) is None
 
 

@@ -1,7 +1,8 @@
 """Load a chat model onto the CPU: a bundled one, one from a local folder, or one from the Hugging Face hub.
 
-Its weights run as the checkpoint has them, or at another precision: `fp32` and `bf16` through torch, `int8` packed.
-`auto` packs a model of the Llama family where the processor multiplies bytes, and leaves every other as it is.
+Its weights run as the checkpoint has them, or at another precision: `fp32` and `bf16` through torch, `int8` and `int4`
+packed. `auto` packs a model of the Llama family in 8 bits where the processor multiplies bytes, and leaves every other
+as it is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import snapshot_download
@@ -73,15 +74,26 @@ def load_model(
         if from_hub and not weights <= _files_in(folder):
             _download(name, sorted(weights), report)
         report(f"Loading {shown}.")
-        packed = packed_path(data_dir, shown, [folder / file for file in weights | {"config.json", "tokenizer.json"}])
-        model = _packed_before(packed, precision) or _at(precision, name, _checked(name, folder, tokenizer), packed)
+        packed = _packing(precision, data_dir, shown, folder, weights)
+        model = (packed and read_packed(packed.path)) or _at(precision, name, _checked(name, folder, tokenizer), packed)
         ends = _end_of_sequence_ids(folder, config)
     return LoadedModel(_info(shown, model, window), model, tokenizer, ends)
 
 
-def _packed_before(path: Path, precision: Precision | None) -> PackedModel | None:
-    packs = precision == "int8" or (precision == "auto" and multiplies_bytes())
-    return read_packed(path) if packs and converts_half_floats() else None
+class _Packing(NamedTuple):
+    bits: int
+    path: Path
+
+
+def _packing(
+    precision: Precision | None, data_dir: Path, name: str, folder: Path, weights: set[str]
+) -> _Packing | None:
+    """How many bits a weight is to have and where they are kept, if the model can be packed at all."""
+    bits = {"int8": 8, "int4": 4, "auto": 8 if multiplies_bytes() else None}.get(precision or "")
+    if bits is None or not converts_half_floats():
+        return None
+    sources = [folder / file for file in weights | {"config.json", "tokenizer.json"}]
+    return _Packing(bits, packed_path(data_dir, name, sources, bits))
 
 
 def _checked(name: str, folder: Path, tokenizer: TokenizersBackend) -> PreTrainedModel:
@@ -90,34 +102,29 @@ def _checked(name: str, folder: Path, tokenizer: TokenizersBackend) -> PreTraine
     return model
 
 
-def _at(precision: Precision | None, name: str, model: PreTrainedModel, packed: Path) -> PreTrainedModel | PackedModel:
+def _at(
+    precision: Precision | None, name: str, model: PreTrainedModel, packing: _Packing | None
+) -> PreTrainedModel | PackedModel:
     """The model at a precision. Raises WeightsError if it cannot be had there."""
-    match precision:
-        case "fp32":
-            cast: Any = model.to
-            cast(torch.float32)
-        case "bf16":
-            cast = model.to
-            cast(torch.bfloat16)
-        case "int8" if not is_packable(model):
-            raise WeightsError(
-                f"“{name}” cannot run with --precision int8: only models of the Llama family are packed, with "
-                "sizes that 32 divides. Use --precision auto."
-            )
-        case "int8" if not converts_half_floats():
-            raise WeightsError(
-                "This processor cannot read 16-bit floats, which --precision int8 needs. Use --precision auto."
-            )
-        case "int8":
-            return keep_packed(pack_model(model), packed)
-        case "auto" if multiplies_bytes() and is_packable(model):
-            return keep_packed(pack_model(model), packed)
+    if packing and is_packable(model):
+        return keep_packed(pack_model(model, packing.bits), packing.path)
+    if precision in ("int8", "int4"):
+        reason = (
+            "only models of the Llama family are packed, with sizes that 32 divides"
+            if packing
+            else "this processor cannot read 16-bit floats"
+        )
+        raise WeightsError(f"“{name}” cannot run with --precision {precision}: {reason}. Use --precision auto.")
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision or "")
+    if dtype:
+        cast: Any = model.to
+        cast(dtype)
     return model
 
 
 def _info(name: str, model: PreTrainedModel | PackedModel, window: int) -> ModelInfo:
     if isinstance(model, PackedModel):
-        return ModelInfo(name, "int8", model.parameter_count, window)
+        return ModelInfo(name, f"int{model.bits('layers.0.qkv')}", model.parameter_count, window)
     count = sum(parameter.numel() for parameter in model.parameters())
     return ModelInfo(name, str(model.dtype).removeprefix("torch."), count, window)
 

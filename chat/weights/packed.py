@@ -28,13 +28,13 @@ _FOLDER = "packed"
 _STATE = 16
 
 
-def packed_path(data_dir: Path, name: str, sources: Iterable[Path]) -> Path:
-    """Where the packed weights lie that are made from these files."""
+def packed_path(data_dir: Path, name: str, sources: Iterable[Path], bits: int) -> Path:
+    """Where the packed weights lie that are made from these files, in 8 or 4 bits."""
     made_from = hashlib.sha256()
     for source in sorted(source for source in sources if source.exists()):
         about = source.stat()
         made_from.update(f"{source.resolve()}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
-    return data_dir / _FOLDER / f"{_stem(name)}-{made_from.hexdigest()[:_STATE]}-int8.safetensors"
+    return data_dir / _FOLDER / f"{_stem(name)}-{made_from.hexdigest()[:_STATE]}-int{bits}.safetensors"
 
 
 def read_packed(path: Path) -> PackedModel | None:

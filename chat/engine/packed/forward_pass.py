@@ -27,9 +27,12 @@ _C4, _C5 = np.float32(0.009618129), np.float32(0.0013333558)
 
 
 class Weights(NamedTuple):
-    """Where the weights lie. `products` has the addresses of codes, scales and bias: four products a layer, then the
+    """Where the weights lie.
+
+    `products` has the addresses of codes, scales and bias, and the bits, for four products a layer and then the
     vocabulary's. `norms`: (layers, 2, width); `head_norms`: (layers, 2, head size), or no layers where there are none.
-    `cos` and `sin`: (positions, half of the head size)."""
+    `cos` and `sin`: (positions, half of the head size).
+    """
 
     products: NDArray[np.int64]
     norms: NDArray[np.float32]
@@ -157,12 +160,13 @@ def _to_bytes(values, row, scratch):
 @njit(nogil=True, cache=True)
 def _multiply(thread, threads, weights, inputs, tokens, scratch, out, first_row, row_count):
     """This thread's rows of a product, for all tokens; the inputs are those in bytes."""
-    groups, stride = inputs // GROUP, out.shape[1] * 4
+    groups, stride, bits = inputs // GROUP, out.shape[1] * 4, weights[3]
     first, end = _share(thread, threads, row_count // LANES)
     for block in range(first + first_row // LANES, end + first_row // LANES):
         product(
-            weights[0] + block * groups * GROUP * LANES,
-            weights[1] + block * groups * LANES * 2,
+            bits,
+            weights[0] + block * groups * GROUP * LANES * bits // 8,
+            weights[1] + block * groups * LANES * (2 if bits == 8 else 4),
             weights[2] + block * LANES * 4,
             groups,
             scratch.codes.ctypes.data,

@@ -86,6 +86,8 @@ class PackedForward:
         self._others = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="marginalia-engine")
         # How many threads have arrived and the round, each in a cache line of its own.
         self._arrivals = _zeros((2 * _REGISTER_BYTES // 8,), np.int64)
+        # So that the code is compiled, and read from where it is kept, before somebody waits for a reply.
+        self.read([0], self.new_cache())
 
     def new_cache(self) -> PackedCache:
         """An empty cache for one request."""
@@ -150,9 +152,9 @@ def _weights(model: PackedModel, positions: int) -> Weights:
     normed_heads = "layers.0.query_norm" in dict(model.named_buffers())
     turns = torch.outer(torch.arange(positions).float(), model.get_buffer("frequencies"))
     parts = ("codes", "scales", "bias")
-    addresses = [[array(f"{name}.{part}").ctypes.data for part in parts] for name in model.products]
+    products = [[*(array(f"{name}.{part}").ctypes.data for part in parts), model.bits(name)] for name in model.products]
     return Weights(
-        products=np.array(addresses, np.int64),
+        products=np.array(products, np.int64),
         norms=of_layers("before_attention", "before_mlp"),
         head_norms=of_layers("query_norm", "key_norm") if normed_heads else np.zeros((0, 2, 1), np.float32),
         last_norm=array("last_norm"),

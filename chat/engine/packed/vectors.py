@@ -14,7 +14,7 @@ Addresses and strides are in bytes. Sixteen floats fill a register; a `tile` is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from llvmlite import ir
@@ -72,6 +72,16 @@ class _Code:
     def store(self, vector: Any, address: Any) -> None:
         self.b.store(vector, self.b.inttoptr(address, vector.type.as_pointer())).align = 4
 
+    def weights(self, address: Any, bits: int) -> Iterator[tuple[int, Any]]:
+        """A group's weights, for each four inputs those of sixteen rows, as bytes."""
+        for step in range(_STEPS * bits // 8):
+            read = self.load(self.at(address, _LONG(step), 4 * LANES), _BYTES, 1)
+            if bits == 8:
+                yield step, read
+            else:
+                yield step, self.b.and_(read, ir.Constant(_BYTES, [15] * 4 * LANES))
+                yield step + _STEPS // 2, self.b.lshr(read, ir.Constant(_BYTES, [4] * 4 * LANES))
+
     def sums(self, count: int) -> list[Any]:
         """Registers to add up in, zero."""
         return [cgutils.alloca_once_value(self.b, ir.Constant(_FLOATS, [0.0] * LANES)) for _ in range(count)]
@@ -97,12 +107,11 @@ class _Code:
         return total
 
 
-def _product(tile: int) -> Callable[..., Any]:
-    """Sixteen rows of packed weights times a tile of inputs.
+def _product(tile: int, bits: int) -> Callable[..., Any]:
+    """Sixteen rows of packed weights, laid out as PackedModel says, times a tile of inputs.
 
-    `codes` are bytes (groups, 8, 16, 4): for each four inputs the weights of sixteen rows, 128 above their value.
-    `scales` are 16-bit floats (groups, 16). An input has signed bytes, and for each group a scale and the sum that
-    makes up for the 128. The sums begin with the rows' bias.
+    An input has signed bytes, and for each group a scale and -128 times the sum of its bytes. The sums begin with the
+    rows' bias.
     """
 
     @intrinsic
@@ -121,17 +130,21 @@ def _product(tile: int) -> Callable[..., Any]:
             row_scales, row_offsets = code.bases(input_scales, by_group, tile), code.bases(offsets, by_group, tile)
             with cgutils.for_range(builder, groups) as loop:
                 group = loop.index
-                here = code.at(codes, group, _STEPS * 4 * LANES)
-                sums = [code.everywhere(code.at(row, group, 4), _INT) for row in row_offsets]
-                for step in range(_STEPS):
-                    weights = code.load(code.at(here, _LONG(step), 4 * LANES), _BYTES, 1)
+                offsets = [code.everywhere(code.at(row, group, 4), _INT) for row in row_offsets]
+                # In 8 bits the weights lie 128 above their value; in 4 they begin at the group's own least.
+                sums = list(offsets) if bits == 8 else [ir.Constant(_INTS, [0] * LANES)] * tile
+                for step, weights in code.weights(code.at(codes, group, GROUP * LANES * bits // 8), bits):
                     for place, row in enumerate(rows):
                         four = code.everywhere(code.at(code.at(row, group, GROUP), _LONG(step), 4), _INT)
                         sums[place] = code.add_bytes(sums[place], weights, four)
-                scale = code.halves(code.at(scales, group, 2 * LANES))
-                for total, added, row in zip(totals, sums, row_scales, strict=True):
-                    both = builder.fmul(scale, code.everywhere(code.at(row, group, 4), _FLOAT))
-                    code.add_product(total, builder.sitofp(added, _FLOATS), both)
+                numbers = code.at(scales, group, 2 * LANES if bits == 8 else 4 * LANES)
+                scale = code.halves(numbers)
+                for total, added, offset, row in zip(totals, sums, offsets, row_scales, strict=True):
+                    of_input = code.everywhere(code.at(row, group, 4), _FLOAT)
+                    code.add_product(total, builder.sitofp(added, _FLOATS), builder.fmul(scale, of_input))
+                    if bits == 4:
+                        least = code.halves(code.at(numbers, _LONG(1), 2 * LANES))
+                        code.add_product(total, builder.sitofp(offset, _FLOATS), builder.fmul(least, of_input))
             for total, row in zip(totals, code.bases(out, out_stride, tile), strict=True):
                 code.store(builder.load(total), row)
             return context.get_dummy_value()
@@ -261,7 +274,8 @@ def _spin_while(builder: Any, turn: Any, now: Any) -> None:
 
 
 _SPINS = 4096
-_product_1, _product_2, _product_4, _product_8 = (_product(tile) for tile in (1, 2, 4, 8))
+_whole_1, _whole_2, _whole_4, _whole_8 = (_product(tile, 8) for tile in (1, 2, 4, 8))
+_half_1, _half_2, _half_4, _half_8 = (_product(tile, 4) for tile in (1, 2, 4, 8))
 _scores_1, _scores_2, _scores_3, _scores_6 = (_scores(tile) for tile in (1, 2, 3, 6))
 _mixture_1, _mixture_2, _mixture_3, _mixture_6 = (_mixture(tile, 4) for tile in (1, 2, 3, 6))
 _narrow_mixture = _mixture(1, 1)
@@ -270,7 +284,7 @@ MOST_QUERIES = 6
 
 
 @njit(nogil=True, cache=True)
-def product(codes, scales, bias, groups, inputs, input_scales, offsets, rows, out, out_stride):
+def product(bits, codes, scales, bias, groups, inputs, input_scales, offsets, rows, out, out_stride):
     """Sixteen rows of weights times any number of inputs, as many of them at a time as the registers hold."""
     row = 0
     while row < rows:
@@ -278,16 +292,28 @@ def product(codes, scales, bias, groups, inputs, input_scales, offsets, rows, ou
         x, s, o = inputs + row * groups * 32, input_scales + row * groups * 4, offsets + row * groups * 4
         y = out + row * out_stride
         if left >= 8:
-            _product_8(codes, scales, bias, groups, x, s, o, y, out_stride)
+            if bits == 8:
+                _whole_8(codes, scales, bias, groups, x, s, o, y, out_stride)
+            else:
+                _half_8(codes, scales, bias, groups, x, s, o, y, out_stride)
             row += 8
         elif left >= 4:
-            _product_4(codes, scales, bias, groups, x, s, o, y, out_stride)
+            if bits == 8:
+                _whole_4(codes, scales, bias, groups, x, s, o, y, out_stride)
+            else:
+                _half_4(codes, scales, bias, groups, x, s, o, y, out_stride)
             row += 4
         elif left >= 2:
-            _product_2(codes, scales, bias, groups, x, s, o, y, out_stride)
+            if bits == 8:
+                _whole_2(codes, scales, bias, groups, x, s, o, y, out_stride)
+            else:
+                _half_2(codes, scales, bias, groups, x, s, o, y, out_stride)
             row += 2
         else:
-            _product_1(codes, scales, bias, groups, x, s, o, y, out_stride)
+            if bits == 8:
+                _whole_1(codes, scales, bias, groups, x, s, o, y, out_stride)
+            else:
+                _half_1(codes, scales, bias, groups, x, s, o, y, out_stride)
             row += 1
 
 
