@@ -9,11 +9,12 @@ from random import Random
 from typing import assert_never
 
 from chat.note_writing import NoteWriting, WrittenNote
+from chat.tuning.acts import Act, Ask, AskAll, Chat, Correct, Kind, Noted, Story, Tell
 from chat.tuning.facts import Fact, Place, as_sentence, filled
 from chat.tuning.own_answers import OwnAnswers
 from chat.tuning.slips import hurried
 from chat.tuning.stages import Stage, stage_at
-from chat.tuning.stories import Act, Ask, AskAll, Chat, Correct, Kind, Noted, Story, StoryTeller, Tell
+from chat.tuning.stories import StoryTeller
 from chat.tuning.words import Words
 
 HURRIED = 0.08

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chat.tuning.stories import Kind
+from chat.tuning.acts import Kind
 
 
 @dataclass(frozen=True)
