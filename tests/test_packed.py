@@ -231,11 +231,36 @@ def test_a_model_of_another_family_is_not_packed(tiny_gemma: LoadedModel, tiny_g
         load_model(str(tiny_gemma_dir), tmp_path, None, lambda _line: None, "int8")
 
 
+@pytest.mark.parametrize("device", ["toaster", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(tiny_llama_dir: Path, tmp_path: Path, device: str) -> None:
+    with pytest.raises(WeightsError, match=f"cannot be put on --device “{device}”.*Use --device cpu"):
+        load_model(str(tiny_llama_dir), tmp_path, None, lambda _line: None, "auto", device)
+
+
+def test_nothing_is_packed_for_another_device_than_the_cpu(tiny_llama_dir: Path, tmp_path: Path) -> None:
+    loaded = load_model(str(tiny_llama_dir), tmp_path, None, lambda _line: None, "auto", "meta")
+    assert loaded.info.dtype == "bfloat16"
+    assert not (tmp_path / "packed").exists()
+    with pytest.raises(WeightsError, match="only a CPU runs packed models"):
+        load_model(str(tiny_llama_dir), tmp_path, None, lambda _line: None, "int8", "meta")
+
+
 def test_a_file_of_another_layout_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "packed.safetensors"
     pack_model(MAKERS["llama"]()).save(path, "")
     path.write_bytes(path.read_bytes().replace(b'"layout":"2"', b'"layout":"0"'))
     assert open_packed(path) is None
+
+
+def test_more_requests_than_fit_into_a_pass_take_several() -> None:
+    torch.manual_seed(1)
+    forward = PackedForward(pack_model(MAKERS["llama"]().eval()), threads=2)
+    caches = [forward.new_cache() for _ in range(40)]
+    found = forward.step([IDS[place : place + 5] for place in range(40)], caches)
+    assert [cache.length for cache in caches] == [5] * 40
+    assert all(
+        torch.equal(logits[-1], logits_after(forward, IDS[place : place + 5])) for place, logits in enumerate(found)
+    )
 
 
 def test_tokens_that_are_read_ahead_get_the_bits_that_steps_give(model: Any) -> None:

@@ -1,9 +1,4 @@
-"""Load a chat model onto the CPU: a bundled one, one from a local folder, or one from the Hugging Face hub.
-
-Its weights run as the checkpoint has them, or at another precision: `fp32` and `bf16` through torch, `int8` and `int4`
-packed. `auto` packs a model of the Llama family in 8 bits where the processor multiplies bytes, and leaves every other
-as it is.
-"""
+"""Load a chat model: a bundled one, one from a local folder, or one from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -12,9 +7,8 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
@@ -28,13 +22,13 @@ from transformers import (
 )
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
-from chat.config import Precision
+from chat.config import CPU, Precision
 from chat.errors import WeightsError
-from chat.packed_model import PackedModel, is_packable, pack_model
-from chat.processor import converts_half_floats, multiplies_bytes
+from chat.packed_model import PackedModel
 from chat.types import ModelInfo
 from chat.weights.default_model import BUNDLED, ensure_unpacked
-from chat.weights.packed import keep_packed, packed_path, read_packed
+from chat.weights.packed import read_packed
+from chat.weights.precision import at_precision, packing_for
 from chat.weights.progress import Report, busy_bar, quiet_transformers
 from chat.weights.suitable import check_config, check_tokenizer, check_weights, usable_context_window
 
@@ -54,7 +48,12 @@ class LoadedModel:
 
 
 def load_model(
-    name: str, data_dir: Path, context_window: int | None, report: Report, precision: Precision | None = None
+    name: str,
+    data_dir: Path,
+    context_window: int | None,
+    report: Report,
+    precision: Precision | None = None,
+    device: str = CPU,
 ) -> LoadedModel:
     """Load a bundled model, a local folder or a hub id, and check that it is a chat model this app can run.
 
@@ -74,51 +73,17 @@ def load_model(
         if from_hub and not weights <= _files_in(folder):
             _download(name, sorted(weights), report)
         report(f"Loading {shown}.")
-        packed = _packing(precision, data_dir, shown, folder, weights)
-        model = (packed and read_packed(packed.path)) or _at(precision, name, _checked(name, folder, tokenizer), packed)
+        sources = [folder / file for file in weights | {"config.json", "tokenizer.json"}]
+        packing = packing_for(precision, device, data_dir, shown, sources)
+        kept = read_packed(packing.path) if packing else None
+        model = kept or at_precision(precision, device, name, _checked(name, folder, tokenizer), packing)
         ends = _end_of_sequence_ids(folder, config)
     return LoadedModel(_info(shown, model, window), model, tokenizer, ends)
-
-
-class _Packing(NamedTuple):
-    bits: int
-    path: Path
-
-
-def _packing(
-    precision: Precision | None, data_dir: Path, name: str, folder: Path, weights: set[str]
-) -> _Packing | None:
-    """How many bits a weight is to have and where they are kept, if the model can be packed at all."""
-    bits = {"int8": 8, "int4": 4, "auto": 8 if multiplies_bytes() else None}.get(precision or "")
-    if bits is None or not converts_half_floats():
-        return None
-    sources = [folder / file for file in weights | {"config.json", "tokenizer.json"}]
-    return _Packing(bits, packed_path(data_dir, name, sources, bits))
 
 
 def _checked(name: str, folder: Path, tokenizer: TokenizersBackend) -> PreTrainedModel:
     model = _read_model(name, folder)
     check_weights(name, model, tokenizer)
-    return model
-
-
-def _at(
-    precision: Precision | None, name: str, model: PreTrainedModel, packing: _Packing | None
-) -> PreTrainedModel | PackedModel:
-    """The model at a precision. Raises WeightsError if it cannot be had there."""
-    if packing and is_packable(model):
-        return keep_packed(pack_model(model, packing.bits), packing.path)
-    if precision in ("int8", "int4"):
-        reason = (
-            "only models of the Llama family are packed, with sizes that 32 divides"
-            if packing
-            else "this processor cannot read 16-bit floats"
-        )
-        raise WeightsError(f"“{name}” cannot run with --precision {precision}: {reason}. Use --precision auto.")
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision or "")
-    if dtype:
-        cast: Any = model.to
-        cast(dtype)
     return model
 
 

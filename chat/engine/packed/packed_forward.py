@@ -104,6 +104,9 @@ class PackedForward:
 
     def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[PackedCache]) -> Sequence[torch.Tensor]:
         """Read the next tokens of each request; the logits that follow each token."""
+        if sum(map(len, ahead)) > _MOST_ROWS:
+            half = len(ahead) // 2
+            return [*self.step(ahead[:half], caches[:half]), *self.step(ahead[half:], caches[half:])]
         rows: list[_Row] = []
         for token_ids, cache in zip(ahead, caches, strict=True):
             cache.make_room(len(token_ids))
