@@ -13,7 +13,6 @@ import torch
 
 from chat.engine.llama import LlamaForward
 from chat.engine.packed.packed_forward import PackedForward
-from chat.engine.transformers_forward import TransformersForward
 from chat.llama_family import is_llama_like
 from chat.packed_model import PackedModel
 
@@ -61,4 +60,9 @@ def forward_of(model: Any) -> Forward:
     """The quickest way to run this model that is right for it."""
     if isinstance(model, PackedModel):
         return PackedForward(model, torch.get_num_threads())
-    return LlamaForward(model) if is_llama_like(model) else TransformersForward(model)
+    if is_llama_like(model):
+        return LlamaForward(model)
+    # Imported only here: transformers' models take a second to import, and a packed model needs none of them.
+    from chat.engine.transformers_forward import TransformersForward
+
+    return TransformersForward(model)

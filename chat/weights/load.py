@@ -1,4 +1,8 @@
-"""Load a chat model: a bundled one, one from a local folder, or one from the Hugging Face hub."""
+"""Load a chat model: a bundled one, one from a local folder, or one from the Hugging Face hub.
+
+transformers' model classes take longer to import than packed weights to load, so they are imported only where they are
+needed.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,14 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from chat.config import CPU, Precision
@@ -28,9 +26,12 @@ from chat.packed_model import PackedModel
 from chat.types import ModelInfo
 from chat.weights.default_model import BUNDLED, ensure_unpacked
 from chat.weights.packed import read_packed
-from chat.weights.precision import at_precision, packing_for
+from chat.weights.precision import Packing, at_precision, packing_for
 from chat.weights.progress import Report, busy_bar, quiet_transformers
 from chat.weights.suitable import check_config, check_tokenizer, check_weights, usable_context_window
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # What a broken, foreign or half-copied folder makes the libraries raise: they have no common root.
@@ -61,27 +62,39 @@ def load_model(
     for anything else.
     """
     bundled = BUNDLED.get(name)
-    from_hub = not bundled and not _local(name).is_dir()
     folder = ensure_unpacked(bundled, data_dir, report) if bundled else _folder_of(name, report)
     shown = bundled.id if bundled else name
     with quiet_transformers():
         config = _read_config(name, folder)
-        check_config(name, config)
+        packing = partial(packing_for, precision, device, data_dir, shown)
+        kept = _kept(packing(_sources(folder)))
+        if not kept:
+            check_config(name, config)
         window = usable_context_window(name, config, context_window)
         tokenizer = _read_tokenizer(name, folder)
-        weights = _weight_files(name, folder)
-        if from_hub and not weights <= _files_in(folder):
-            _download(name, sorted(weights), report)
         report(f"Loading {shown}.")
-        sources = [folder / file for file in weights | {"config.json", "tokenizer.json"}]
-        packing = packing_for(precision, device, data_dir, shown, sources)
-        kept = read_packed(packing.path) if packing else None
-        model = kept or at_precision(precision, device, name, _checked(name, folder, tokenizer), packing)
+        model: PreTrainedModel | PackedModel | None = kept
+        if model is None:
+            whole = _whole(name, folder, tokenizer, report)
+            model = at_precision(precision, device, name, whole, packing(_sources(folder)))
         ends = _end_of_sequence_ids(folder, config)
     return LoadedModel(_info(shown, model, window), model, tokenizer, ends)
 
 
-def _checked(name: str, folder: Path, tokenizer: TokenizersBackend) -> PreTrainedModel:
+def _sources(folder: Path) -> list[Path]:
+    """The files of which a change changes the model."""
+    return [*folder.glob("*.safetensors"), *folder.glob("*.json")]
+
+
+def _kept(packing: Packing | None) -> PackedModel | None:
+    return read_packed(packing.path) if packing else None
+
+
+def _whole(name: str, folder: Path, tokenizer: TokenizersBackend, report: Report) -> PreTrainedModel:
+    """The model as its checkpoint has it; its weights come last from the hub, when all else fits."""
+    weights = _weight_files(name, folder)
+    if not weights <= _files_in(folder) and not _local(name).is_dir():
+        _download(name, sorted(weights), report)
     model = _read_model(name, folder)
     check_weights(name, model, tokenizer)
     return model
@@ -178,6 +191,8 @@ def _read_tokenizer(name: str, folder: Path) -> TokenizersBackend:
 
 
 def _read_model(name: str, folder: Path) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
     try:
         with busy_bar("Reading the weights"):
             read: Any = AutoModelForCausalLM.from_pretrained(

@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel
 
 from chat.config import CPU, Precision
 from chat.errors import WeightsError
 from chat.packed_model import PackedModel, is_packable, pack_model
 from chat.processor import converts_half_floats, multiplies_bytes
 from chat.weights.packed import keep_packed, packed_path
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)

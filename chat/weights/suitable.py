@@ -5,14 +5,15 @@ Each check raises WeightsError with a sentence that quotes the model's name and 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
-from transformers.cache_utils import LinearAttentionCacheLayerMixin
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import PreTrainedConfig
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from chat.errors import WeightsError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _ANSWERS_WITH_TEXT = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 # These stretch their rotary frequencies when a prompt grows past a length: the buffers would move between turns.
@@ -21,6 +22,8 @@ _MOVING_ROPE = {"dynamic": "max_position_embeddings", "longrope": "original_max_
 
 def check_config(name: str, config: PreTrainedConfig) -> None:
     """Refuse, before any weight is read, what is not a causal language model or keeps a state of its own."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
     model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     architectures = tuple(getattr(config, "architectures", None) or ())
     answers = not architectures or any(each.endswith(_ANSWERS_WITH_TEXT) for each in architectures)
@@ -38,6 +41,9 @@ def check_config(name: str, config: PreTrainedConfig) -> None:
 
 
 def _keeps_recurrent_state(config: PreTrainedConfig) -> bool:
+    from transformers import DynamicCache
+    from transformers.cache_utils import LinearAttentionCacheLayerMixin
+
     return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in DynamicCache(config=config).layers)
 
 
