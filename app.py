@@ -9,9 +9,7 @@ import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -79,8 +77,6 @@ def _serve(settings: Settings, database: Database) -> None:
     from chat.weights.card import shipped_card
 
     console = Console(stderr=True, soft_wrap=True)
-    # Gradio takes seconds to import: as long as the model takes to be read, checked and hashed.
-    threading.Thread(target=import_module, args=("chat.ui.pages",), daemon=True).start()
     loaded = load_model(
         settings.model,
         settings.data_dir,

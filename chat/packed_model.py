@@ -83,10 +83,10 @@ class PackedModel(nn.Module):
         """The bits of each of its weights."""
         return self.get_buffer(f"{product}.codes").shape[2]
 
-    def save(self, path: Path, fingerprint: str) -> None:
-        """Write it as one safetensors file, and its fingerprint with it. Raises OSError."""
+    def save(self, path: Path, notes: dict[str, str]) -> None:
+        """Write it as one safetensors file, with these notes about it. Raises OSError."""
         about = {"shape": self.shape, "rotary_scale": self.rotary_scale, "parameters": self.parameter_count}
-        metadata = {"layout": _LAYOUT, "about": json.dumps(about), "fingerprint": fingerprint}
+        metadata = {**notes, "layout": _LAYOUT, "about": json.dumps(about)}
         written = save(dict(self.named_buffers()), metadata)
         header = int.from_bytes(written[:8], "little")
         # The format allows spaces behind the header. So many, and the weights lie on the borders of cache lines.
@@ -98,10 +98,10 @@ class PackedModel(nn.Module):
 
 
 class PackedFile(NamedTuple):
-    """A saved model and the fingerprint that it was saved with."""
+    """A saved model and the notes that it was saved with."""
 
     model: PackedModel
-    fingerprint: str
+    notes: dict[str, str]
 
 
 def open_packed(path: Path) -> PackedFile | None:
@@ -117,7 +117,7 @@ def open_packed(path: Path) -> PackedFile | None:
         about = json.loads(metadata["about"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dictionary
     model = PackedModel(Shape(*about["shape"]), tensors, about["rotary_scale"], about["parameters"])
-    return PackedFile(model, metadata["fingerprint"])
+    return PackedFile(model, metadata)
 
 
 def is_packable(model: Any) -> bool:

@@ -18,7 +18,8 @@ from chat.errors import WeightsError
 from chat.packed_model import is_packable, open_packed, pack_model
 from chat.processor import multiplies_bytes
 from chat.weights import LoadedModel, fingerprint, load_model
-from chat.weights.packed import keep_packed, read_packed
+from chat.weights.packed import Checkpoint, keep_packed, read_packed
+from chat.weights.suitable import ContextLimits
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 304,
@@ -37,6 +38,8 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "qwen 3": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=48)),
 }
 IDS = torch.randint(0, 304, (700,), generator=torch.Generator().manual_seed(1)).tolist()
+
+CHECKPOINT = Checkpoint(ContextLimits(own=2048, fixed=None), end_of_sequence_ids=(3, 5))
 
 
 @pytest.fixture(params=MAKERS)
@@ -137,7 +140,7 @@ def test_what_is_cut_from_one_cache_goes_on_in_another(model: Any) -> None:
 def test_without_the_processors_own_byte_products_the_bits_are_the_same(tmp_path: Path) -> None:
     torch.manual_seed(1)
     packed = pack_model(MAKERS["llama"]().eval())
-    packed.save(tmp_path / "packed.safetensors", "")
+    packed.save(tmp_path / "packed.safetensors", {})
     narrow = {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+f16c,+sse4.2"}
     lines = (
         "import sys, torch",
@@ -174,7 +177,10 @@ def test_the_fingerprint_covers_every_byte_that_is_used(model: Any) -> None:
 def test_kept_weights_are_mapped_in_as_they_were(model: Any, tmp_path: Path) -> None:
     packed = pack_model(model)
     path = tmp_path / "packed" / f"tiny-{'0' * 16}-int8.safetensors"
-    kept = keep_packed(packed, path)
+    kept = keep_packed(packed, CHECKPOINT, path)
+    again = read_packed(path)
+    assert again
+    assert again.checkpoint == CHECKPOINT
     assert fingerprint(kept) == fingerprint(packed)
     assert kept.parameter_count == sum(parameter.numel() for parameter in model.parameters())
     assert torch.equal(*(logits_after(PackedForward(each, 2), IDS[:50]) for each in (packed, kept)))
@@ -182,7 +188,7 @@ def test_kept_weights_are_mapped_in_as_they_were(model: Any, tmp_path: Path) -> 
 
 def test_kept_weights_that_were_altered_or_cut_short_are_not_used(tmp_path: Path) -> None:
     path = tmp_path / f"tiny-{'0' * 16}-int8.safetensors"
-    keep_packed(pack_model(MAKERS["llama"]()), path)
+    keep_packed(pack_model(MAKERS["llama"]()), CHECKPOINT, path)
     whole = path.read_bytes()
     for broken in (whole[:-100], whole[:-1] + bytes([whole[-1] ^ 1]), b"", b"no weights at all"):
         path.write_bytes(broken)
@@ -195,7 +201,7 @@ def test_another_state_of_the_same_model_replaces_what_was_kept(tmp_path: Path) 
         tmp_path / f"{name}-int8.safetensors" for name in (f"a-{'0' * 16}", f"a-{'1' * 16}", f"a-b-{'2' * 16}")
     )
     for path in (old, other, new):
-        keep_packed(packed, path)
+        keep_packed(packed, CHECKPOINT, path)
     assert sorted(tmp_path.iterdir()) == sorted([new, other])
 
 
@@ -209,6 +215,9 @@ def test_a_model_is_packed_once_and_then_mapped_in(tiny_llama_dir: Path, tmp_pat
     assert first.info.dtype == precision
     assert first.end_of_sequence_ids == second.end_of_sequence_ids
     assert fingerprint(first.model) == fingerprint(second.model)
+    for text in ("What is\ta <|eot_id|>\n  token?", "Él dijo: «¿qué tal?»"):
+        assert first.tokenizer.encode(text) == second.tokenizer.encode(text)
+    assert first.tokenizer.get_chat_template() == second.tokenizer.get_chat_template()
     assert kept.stat().st_mtime_ns == made
 
 
@@ -247,7 +256,7 @@ def test_nothing_is_packed_for_another_device_than_the_cpu(tiny_llama_dir: Path,
 
 def test_a_file_of_another_layout_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "packed.safetensors"
-    pack_model(MAKERS["llama"]()).save(path, "")
+    pack_model(MAKERS["llama"]()).save(path, {})
     path.write_bytes(path.read_bytes().replace(b'"layout":"2"', b'"layout":"0"'))
     assert open_packed(path) is None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from chat.config import CPU, Precision
@@ -25,10 +25,10 @@ from chat.errors import WeightsError
 from chat.packed_model import PackedModel
 from chat.types import ModelInfo
 from chat.weights.default_model import BUNDLED, ensure_unpacked
-from chat.weights.packed import read_packed
+from chat.weights.packed import Checkpoint, Kept, read_packed
 from chat.weights.precision import Packing, at_precision, packing_for
 from chat.weights.progress import Report, busy_bar, quiet_transformers
-from chat.weights.suitable import check_config, check_tokenizer, check_weights, usable_context_window
+from chat.weights.suitable import check_config, check_tokenizer, check_weights, context_limits, usable_context_window
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -64,21 +64,21 @@ def load_model(
     bundled = BUNDLED.get(name)
     folder = ensure_unpacked(bundled, data_dir, report) if bundled else _folder_of(name, report)
     shown = bundled.id if bundled else name
+    packing = partial(packing_for, precision, device, data_dir, shown)
     with quiet_transformers():
-        config = _read_config(name, folder)
-        packing = partial(packing_for, precision, device, data_dir, shown)
         kept = _kept(packing(_sources(folder)))
-        if not kept:
-            check_config(name, config)
-        window = usable_context_window(name, config, context_window)
-        tokenizer = _read_tokenizer(name, folder)
+        checkpoint = kept.checkpoint if kept else _checkpoint(name, folder)
+        window = usable_context_window(name, checkpoint.limits, context_window)
+        tokenizer = _read_tokenizer(name, folder, checkpoint.plain_tokenizer)
         report(f"Loading {shown}.")
-        model: PreTrainedModel | PackedModel | None = kept
-        if model is None:
+        model: PreTrainedModel | PackedModel
+        if kept:
+            model = kept.model
+        else:
+            checkpoint = replace(checkpoint, plain_tokenizer=type(tokenizer) is TokenizersBackend)
             whole = _whole(name, folder, tokenizer, report)
-            model = at_precision(precision, device, name, whole, packing(_sources(folder)))
-        ends = _end_of_sequence_ids(folder, config)
-    return LoadedModel(_info(shown, model, window), model, tokenizer, ends)
+            model = at_precision(precision, device, name, whole, checkpoint, packing(_sources(folder)))
+    return LoadedModel(_info(shown, model, window), model, tokenizer, frozenset(checkpoint.end_of_sequence_ids))
 
 
 def _sources(folder: Path) -> list[Path]:
@@ -86,7 +86,7 @@ def _sources(folder: Path) -> list[Path]:
     return [*folder.glob("*.safetensors"), *folder.glob("*.json")]
 
 
-def _kept(packing: Packing | None) -> PackedModel | None:
+def _kept(packing: Packing | None) -> Kept | None:
     return read_packed(packing.path) if packing else None
 
 
@@ -107,12 +107,18 @@ def _info(name: str, model: PreTrainedModel | PackedModel, window: int) -> Model
     return ModelInfo(name, str(model.dtype).removeprefix("torch."), count, window)
 
 
-def _end_of_sequence_ids(folder: Path, config: PreTrainedConfig) -> frozenset[int]:
+def _checkpoint(name: str, folder: Path) -> Checkpoint:
+    """What a model's files say of it. Raises WeightsError if it is none that this app can run."""
+    from transformers import GenerationConfig
+
+    config = _read_config(name, folder)
+    check_config(name, config)
     try:
-        named = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
+        ends = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
     except OSError:
-        named = GenerationConfig.from_model_config(config).eos_token_id
-    return frozenset(named if isinstance(named, list) else [named] if isinstance(named, int) else [])
+        ends = GenerationConfig.from_model_config(config).eos_token_id
+    listed = ends if isinstance(ends, list) else [ends] if isinstance(ends, int) else []
+    return Checkpoint(context_limits(config), tuple(listed))
 
 
 def _local(name: str) -> Path:
@@ -182,9 +188,10 @@ def _read_config(name: str, folder: Path) -> PreTrainedConfig:
     return config
 
 
-def _read_tokenizer(name: str, folder: Path) -> TokenizersBackend:
+def _read_tokenizer(name: str, folder: Path, plain: bool) -> TokenizersBackend:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        reader: Any = TokenizersBackend if plain else AutoTokenizer
+        tokenizer = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except _UNREADABLE as error:
         raise WeightsError(f"The tokenizer of “{name}” cannot be read: {_first_line(error)}") from error
     return check_tokenizer(name, tokenizer)

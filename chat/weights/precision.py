@@ -18,7 +18,7 @@ from chat.config import CPU, Precision
 from chat.errors import WeightsError
 from chat.packed_model import PackedModel, is_packable, pack_model
 from chat.processor import converts_half_floats, multiplies_bytes
-from chat.weights.packed import keep_packed, packed_path
+from chat.weights.packed import Checkpoint, keep_packed, packed_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,11 +43,16 @@ def packing_for(
 
 
 def at_precision(
-    precision: Precision | None, device: str, name: str, model: PreTrainedModel, packing: Packing | None
+    precision: Precision | None,
+    device: str,
+    name: str,
+    model: PreTrainedModel,
+    checkpoint: Checkpoint,
+    packing: Packing | None,
 ) -> PreTrainedModel | PackedModel:
     """The model at a precision and on a device. Raises WeightsError if it cannot be had there."""
     if packing and is_packable(model):
-        return keep_packed(pack_model(model, packing.bits), packing.path)
+        return keep_packed(pack_model(model, packing.bits), checkpoint, packing.path)
     if precision in ("int8", "int4"):
         reason = (
             "only models of the Llama family are packed, with sizes that 32 divides"

@@ -5,6 +5,7 @@ Each check raises WeightsError with a sentence that quotes the model's name and 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedConfig
@@ -64,10 +65,23 @@ def check_tokenizer(name: str, tokenizer: object) -> TokenizersBackend:
     return tokenizer
 
 
-def usable_context_window(name: str, config: PreTrainedConfig, wanted: int | None) -> int:
-    """The context window to use: the wanted one if the model was trained that far, else the model's own."""
+@dataclass(frozen=True)
+class ContextLimits:
+    """How many tokens a model was trained for, and past how many its position frequencies change, where they do."""
+
+    own: int | None
+    fixed: int | None
+
+
+def context_limits(config: PreTrainedConfig) -> ContextLimits:
+    """What a configuration says of the context window."""
     text = config.get_text_config(decoder=True)
-    own = getattr(text, "max_position_embeddings", None)
+    return ContextLimits(getattr(text, "max_position_embeddings", None), _window_of_fixed_positions(text))
+
+
+def usable_context_window(name: str, limits: ContextLimits, wanted: int | None) -> int:
+    """The context window to use: the wanted one if the model was trained that far, else the model's own."""
+    own, fixed = limits.own, limits.fixed
     window = wanted or own
     if not window:
         raise WeightsError(f"“{name}” does not say how long its context window is. Give it with --context-window.")
@@ -75,7 +89,6 @@ def usable_context_window(name: str, config: PreTrainedConfig, wanted: int | Non
         raise WeightsError(
             f"A context window of {window:,} tokens is more than “{name}” was trained for. It can be at most {own:,}."
         )
-    fixed = _window_of_fixed_positions(text)
     if fixed is not None and window > fixed:
         raise WeightsError(
             f"“{name}” changes its position frequencies when a prompt grows past {fixed:,} tokens, so its buffers "
