@@ -11,10 +11,10 @@ from chat.tuning.acts import Kind
 class Stage:
     """What conversations are like from a number on.
 
-    `shares` says how many are of each kind, as shares of one. `ways_to_say` is how many of the answers about itself
-    are learned, `impersonal` the share of questions in which “my” and “our” become “the”. With `full_shelf`, notes are
-    written beside saved ones as StoryTeller has it, and in the order in which the facts were last stated. `alike` is the
-    share of messages in which two facts of a relation have the same wording.
+    `shares` says how many are of each kind, as shares of one. `ways_to_say` is how many of the answers about itself are
+    learned, `impersonal` the share of questions in which “my” and “our” become “the”. With `full_shelf`, notes are
+    written beside saved ones as StoryTeller has it, and in the order in which the facts were last stated. `alike` is
+    the share of messages in which two facts of a relation have the same wording.
     """
 
     begins: int
