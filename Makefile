@@ -29,7 +29,7 @@ test: check browser ## check everything: style, types and all tests
 tune: $(TUNES) ## train the default model's adapter from nothing (hours); ARGS="--ship" puts it into the package
 	@$(BIN)/python tune.py $(ARGS)
 
-evaluate: $(INSTALLED) ## judge a model by the held-out stories (half an hour); pass ARGS="--model smollm2-base"
+evaluate: $(INSTALLED) ## judge a model by the held-out stories (minutes); pass ARGS="--model smollm2-base"
 	@$(BIN)/python evaluate.py $(ARGS)
 
 bench: $(BENCHES) browser ## measure the engine beside llama.cpp and transformers (half an hour, of which 7 minutes to compile)
