@@ -1,6 +1,6 @@
 # The verbs of this project. `make` alone lists them; each one sets up what it needs first.
 .DEFAULT_GOAL := help
-.PHONY: help run test check tune evaluate browser clean
+.PHONY: help run test check tune evaluate bench browser clean
 SHELL := /bin/bash
 
 VENV := .venv
@@ -10,6 +10,7 @@ MADE := $(VENV)/.made
 INSTALLED := $(VENV)/.installed
 TESTED := $(VENV)/.installed-with-tests
 TUNES := $(VENV)/.installed-with-tuning
+BENCHES := $(VENV)/.installed-with-bench
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 ARGS ?=
 
@@ -28,8 +29,11 @@ test: check browser ## check everything: style, types and all tests
 tune: $(TUNES) ## train the default model's adapter from nothing (hours); ARGS="--ship" puts it into the package
 	@$(BIN)/python tune.py $(ARGS)
 
-evaluate: $(INSTALLED) ## judge a model by the held-out stories (half an hour); pass ARGS="--model smollm2-base"
+evaluate: $(INSTALLED) ## judge a model by the held-out stories (minutes); pass ARGS="--model smollm2-base"
 	@$(BIN)/python evaluate.py $(ARGS)
+
+bench: $(BENCHES) browser ## measure the engine beside llama.cpp and transformers (half an hour, of which 7 minutes to compile)
+	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py $(ARGS)
 
 check: $(TESTED) ## check style and types only
 	@echo "Checking style and types."
@@ -68,6 +72,11 @@ $(INSTALLED): $(MADE) pyproject.toml constraints.txt
 $(TUNES): $(MADE) pyproject.toml constraints.txt
 	@echo "Installing what running and tuning need. The first time this takes some minutes."
 	@$(PIP) -e ".[tuning]"
+	@touch $(INSTALLED) $@
+
+$(BENCHES): $(MADE) pyproject.toml constraints.txt
+	@echo "Installing what the benchmark needs. llama.cpp is compiled, which takes minutes."
+	@$(PIP) -e ".[bench]"
 	@touch $(INSTALLED) $@
 
 $(TESTED): $(MADE) pyproject.toml constraints.txt

@@ -77,7 +77,15 @@ def _serve(settings: Settings, database: Database) -> None:
     from chat.weights.card import shipped_card
 
     console = Console(stderr=True, soft_wrap=True)
-    model = start_model(load_model(settings.model, settings.data_dir, settings.context_window, console.print))
+    loaded = load_model(
+        settings.model,
+        settings.data_dir,
+        settings.context_window,
+        console.print,
+        settings.precision,
+        settings.device,
+    )
+    model = start_model(loaded, report=console.print)
 
     from chat.ui.pages import build_pages
     from chat.ui.server import Server, build_server
@@ -106,6 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", metavar="NAME", help="smollm2 (the default), a folder, or a hub id of a chat model (safetensors)"
     )
+    parser.add_argument(
+        "--precision",
+        metavar="NAME",
+        help="auto (the default), fp32, bf16, and for models of the Llama family int8 and int4",
+    )
+    parser.add_argument("--device", metavar="NAME", help="cpu (the default), or what PyTorch calls a GPU, such as cuda")
     parser.add_argument("--database-url", metavar="URL", help="any SQLAlchemy URL (default: SQLite in the data folder)")
     parser.add_argument("--data-dir", metavar="FOLDER", help="where weights and the database lie")
     parser.add_argument("--context-window", metavar="TOKENS", help="prompt and reply together (default: the model's)")

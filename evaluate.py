@@ -12,13 +12,14 @@ from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from chat.config import DEFAULT_MODEL, Settings
+from chat.config import DEFAULT_MODEL, Precision, Settings
 from chat.errors import MarginaliaError
 
 if TYPE_CHECKING:
     from chat.tuning.evaluation import Outcome
+    from chat.weights import LoadedModel
 
 
 def main() -> int:
@@ -28,14 +29,16 @@ def main() -> int:
 
     from chat.tuning.card import record_evaluation
     from chat.tuning.report import evaluated, table_of
+    from chat.weights import load_model
     from chat.weights.merge import SHIPPED
 
     flags.out.mkdir(parents=True, exist_ok=True)
-    name = Path(flags.model).name
     outcomes = []
     try:
+        loaded = load_model(flags.model, flags.data_dir, None, print, flags.precision)
+        name = f"{Path(flags.model).name} in {loaded.info.dtype}"
         with (flags.out / f"{name}.jsonl").open("w", encoding="utf-8") as kept:
-            for outcome in _outcomes(flags):
+            for outcome in _outcomes(loaded, flags):
                 outcomes.append(outcome)
                 kept.write(json.dumps(asdict(outcome), ensure_ascii=False) + "\n")
                 kept.flush()
@@ -50,20 +53,19 @@ def main() -> int:
     return 0
 
 
-def _outcomes(flags: argparse.Namespace) -> Iterator[Outcome]:
+def _outcomes(loaded: LoadedModel, flags: argparse.Namespace) -> Iterator[Outcome]:
     from rich.progress import track
 
     from chat.local_model import start_model
     from chat.tuning.evaluation import Player, tasks
     from chat.tuning.words import HELD_OUT, load_words
     from chat.ui.service import Service
-    from chat.weights import load_model
     from memory.database import open_database
     from memory.notes import NOTE_WRITING
 
     words = load_words(HELD_OUT)
     todo = [task for task in tasks(words, flags.stories) if not flags.kinds or task.kind in flags.kinds]
-    model = start_model(load_model(flags.model, flags.data_dir, None, print), max_running=flags.at_once)
+    model = start_model(loaded, max_running=flags.at_once, report=print)
     with (
         closing(model),
         tempfile.TemporaryDirectory(prefix="marginalia-evaluation-") as folder,
@@ -82,6 +84,7 @@ def _outcomes(flags: argparse.Namespace) -> Iterator[Outcome]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="evaluate", description=main.__doc__)
     parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME")
+    parser.add_argument("--precision", default="auto", choices=get_args(Precision))
     parser.add_argument("--stories", type=int, default=40, help="stories of each kind (default: 40)")
     parser.add_argument("--kinds", nargs="*", default=[], metavar="KIND", help="only these kinds")
     parser.add_argument("--at-once", type=int, default=16, metavar="STORIES", help="how many are played side by side")

@@ -13,6 +13,8 @@ from chat.errors import ConfigError
 
 DEFAULT_MODEL = "smollm2"
 BASE_MODEL = "smollm2-base"
+CPU = "cpu"
+Precision = Literal["auto", "fp32", "bf16", "int8", "int4"]
 LEAST_CONTEXT_WINDOW = 256
 
 
@@ -33,6 +35,8 @@ class Settings(BaseModel):
     host: Text = "127.0.0.1"
     port: int = Field(default=7860, ge=1, le=65535)
     model: Text = DEFAULT_MODEL
+    precision: Precision = "auto"
+    device: Text = CPU
     data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("marginalia", appauthor=False)))
     database_url: Text | None = None
     context_window: int | None = Field(default=None, ge=LEAST_CONTEXT_WINDOW)

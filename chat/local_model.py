@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from chat.encoding import Encoder
 from chat.engine import MAX_RUNNING, Engine, PrefixCache
+from chat.engine.packed import was_compiled
+from chat.packed_model import PackedModel
 from chat.types import ModelInfo
 from chat.weights.load import LoadedModel
+from chat.weights.progress import Report, busy_bar
 from chat.weights.seal import WeightsSeal
 
 
@@ -26,16 +30,21 @@ class LocalModel:
 
 
 def start_model(
-    loaded: LoadedModel, prefix_cache: PrefixCache | None = None, max_running: int = MAX_RUNNING
+    loaded: LoadedModel,
+    prefix_cache: PrefixCache | None = None,
+    max_running: int = MAX_RUNNING,
+    report: Report = lambda _line: None,
 ) -> LocalModel:
     """Start the engine on loaded weights and take their first fingerprint. Raises WeightsError."""
     encoder = Encoder(loaded.tokenizer)
-    stop_token_ids = _end_of_sequence_ids(loaded) | encoder.stop_token_ids()
-    engine = Engine(loaded.model, stop_token_ids, prefix_cache, max_running)
+    stop_token_ids = loaded.end_of_sequence_ids | encoder.stop_token_ids()
+    with _compiling(loaded, report):
+        engine = Engine(loaded.model, stop_token_ids, prefix_cache, max_running)
     return LocalModel(loaded.info, encoder, engine, WeightsSeal(loaded.model, loaded.info.parameters))
 
 
-def _end_of_sequence_ids(loaded: LoadedModel) -> frozenset[int]:
-    generation = loaded.model.generation_config
-    named = generation.eos_token_id if generation is not None else None
-    return frozenset(named if isinstance(named, list) else [named] if isinstance(named, int) else [])
+def _compiling(loaded: LoadedModel, report: Report) -> AbstractContextManager[None]:
+    if not isinstance(loaded.model, PackedModel) or was_compiled():
+        return nullcontext()
+    report("Compiling the forward pass for this processor. This happens once and takes about 10 seconds.")
+    return busy_bar("Compiling")

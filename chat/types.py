@@ -221,13 +221,18 @@ class WeightsCheck:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a model call took, in tokens, and the KV cache it left behind, in bytes."""
+    """What a model call took, in tokens, and the KV cache it left behind, in bytes.
+
+    Of the tokens of a reply some may have been guessed ahead (`drafted_tokens`) and found right (`accepted_tokens`).
+    """
 
     prompt_tokens: int
     cached_tokens: int
     prefilled_tokens: int
     completion_tokens: int
     kv_cache_bytes: int
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any
 import platformdirs
 import pytest
 import torch
-from page_fixtures import app, app_folder, browser, visitor  # noqa: F401
+from page_fixtures import app, app_folder, browser, unhurried, unhurried_app, visitor  # noqa: F401
 from running_app import RunningApp, write_talkative_model
 from tiny_models import write_tiny_gemma, write_tiny_llama, write_tiny_qwen
 

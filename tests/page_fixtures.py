@@ -18,12 +18,13 @@ from running_app import RunningApp
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=CHROMIUM)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM)
         yield browser
         browser.close()
 
 
-def _chromium() -> str:
+def chromium() -> str:
+    """Where the browser is."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     assert found, "Chromium is not installed; `make test` installs it or says how"
     return found
@@ -46,6 +47,28 @@ def app(app_folder: Path) -> Iterator[RunningApp]:
 @pytest.fixture
 def visitor(browser: Browser, app: RunningApp) -> Iterator[Visitor]:
     visitor = Visitor(browser, app.url)
+    yield visitor
+    visitor.context.close()
+    assert visitor.faults == []
+
+
+# In 32 bits a reply takes long enough for somebody to do something meanwhile.
+UNHURRIED = ("--precision", "fp32")
+
+
+@pytest.fixture(scope="module")
+def unhurried_app(tmp_path_factory: pytest.TempPathFactory, weights_data_dir: Path) -> Iterator[RunningApp]:
+    """The real app with the real model in 32 bits."""
+    folder = tmp_path_factory.mktemp("unhurried")
+    (folder / "models").symlink_to(weights_data_dir / "models")
+    with RunningApp(Path("smollm2"), folder, *UNHURRIED) as app:
+        yield app
+
+
+@pytest.fixture
+def unhurried(browser: Browser, unhurried_app: RunningApp) -> Iterator[Visitor]:
+    """Somebody at the app that is slow enough to be interrupted."""
+    visitor = Visitor(browser, unhurried_app.url)
     yield visitor
     visitor.context.close()
     assert visitor.faults == []

@@ -90,6 +90,11 @@ class RunningApp:
     def database(self) -> Path:
         return self.data_dir / "marginalia.db"
 
+    def peak_rss(self) -> int:
+        """The most memory that it has held at once, in bytes (Linux only)."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text("ascii")
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
     def kill9(self) -> None:
         """End it as `kill -9` does."""
         self._process.kill()

@@ -36,7 +36,7 @@ class Door:
             self.read.append(len(ids))
             return reads(forward, ids, cache)
 
-        def step(forward: LlamaForward, ids: Sequence[int], caches: Sequence[Any]) -> Sequence[torch.Tensor]:
+        def step(forward: LlamaForward, ids: Sequence[Sequence[int]], caches: Sequence[Any]) -> Sequence[torch.Tensor]:
             self._pass()
             self.stepped.append(len(ids))
             trip = self.trips.pop(len(self.stepped), None)
@@ -143,11 +143,11 @@ def test_a_failure_behind_the_last_layer_leaves_every_cache_as_it_was(
     with monkeypatch.context() as broken:
         broken.setattr(LlamaForward, "_logits", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            forward.step([11, 12], caches)
+            forward.step([[11], [12]], caches)
     assert [cache.length for cache in caches] == [30, 30]
     fresh = forward.new_cache()
     forward.read(prompt(30, 0), fresh)
-    assert torch.equal(forward.step([11], [caches[0]])[0], forward.step([11], [fresh])[0])
+    assert torch.equal(forward.step([[11]], [caches[0]])[0], forward.step([[11]], [fresh])[0])
 
 
 def test_one_that_is_stopped_leaves_and_the_others_go_on(engine: Engine) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from chat.tuning.acts import Ask, Noted
 from chat.tuning.facts import Fact
 from chat.tuning.judges import admits_not_knowing, fault_in_notes, gives, holds, tells_of_itself
 from chat.tuning.report import wilson
-from chat.tuning.stories import Ask, Noted
 from chat.tuning.words import Relation
 
 EMPTY: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
@@ -23,8 +23,8 @@ from transformers import (
 
 from chat.engine import Engine, PrefixCache, TokenChosen
 from chat.engine.forward import forward_of
-from chat.engine.llama import LlamaForward, is_llama_like
-from chat.engine.prefix_cache import block_spans
+from chat.engine.llama import LlamaForward
+from chat.llama_family import is_llama_like
 from chat.types import Sampling
 from chat.weights import LoadedModel, fingerprint
 
@@ -83,17 +83,25 @@ def close(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
     return torch.allclose(ours, theirs, atol=2e-4, rtol=1e-4)
 
 
+def blocks(length: int) -> Iterator[tuple[int, int]]:
+    start = 0
+    while start < length:
+        end = PrefixCache().end_of_reading(start, length)
+        yield start, end
+        start = end
+
+
 def test_reading_in_blocks_and_step_by_step_gives_the_logits_of_transformers(model: Any) -> None:
     ids = text(900)
     expected = by_transformers(model, ids)
     forward = forward_of(model)
     assert isinstance(forward, LlamaForward)
     cache = forward.new_cache()
-    for start, end in block_spans(700):
+    for start, end in blocks(700):
         logits = forward.read(ids[start:end], cache)
         assert close(logits, expected[end - 1])
     for place in range(700, 900):
-        (logits,) = forward.step([ids[place]], [cache])
+        ((logits,),) = forward.step([[ids[place]]], [cache])
         assert close(logits, expected[place])
         assert logits.argmax() == expected[place].argmax()
 
@@ -105,8 +113,8 @@ def test_several_requests_of_different_lengths_take_a_step_together(model: Any) 
     caches = [forward.new_cache() for _ in texts]
     for ids, cache in zip(texts, caches, strict=True):
         forward.read(ids[:-1], cache)
-    together = forward.step([ids[-1] for ids in texts], caches)
-    assert all(close(ours, theirs[-1]) for ours, theirs in zip(together, expected, strict=True))
+    together = forward.step([ids[-1:] for ids in texts], caches)
+    assert all(close(ours[0], theirs[-1]) for ours, theirs in zip(together, expected, strict=True))
     assert [cache.length for cache in caches] == [len(ids) for ids in texts]
 
 
@@ -118,7 +126,7 @@ def test_in_bfloat16_it_is_no_further_from_the_exact_logits_than_transformers_is
     forward = forward_of(rounded)
     cache = forward.new_cache()
     forward.read(ids[:200], cache)
-    steps = [forward.step([token_id], [cache])[0].float() for token_id in ids[200:]]
+    steps = [forward.step([[token_id]], [cache])[0][0].float() for token_id in ids[200:]]
     assert (torch.stack(steps) - exact[200:]).abs().mean() < 1.5 * theirs
 
 
@@ -144,7 +152,7 @@ def test_with_the_prefix_cache_every_bit_of_the_logits_is_the_same(model: Any) -
     def read(prefix_cache: PrefixCache) -> torch.Tensor:
         cache = forward.new_cache()
         prefix_cache.restore(ids, cache)
-        for start, end in block_spans(len(ids)):
+        for start, end in blocks(len(ids)):
             if end > cache.length:
                 logits = forward.read(ids[start:end], cache)
         prefix_cache.keep(ids, cache)

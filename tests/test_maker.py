@@ -7,12 +7,13 @@ from random import Random
 
 import pytest
 
+from chat.tuning.acts import Ask, Correct, Tell
 from chat.tuning.judges import admits_not_knowing, fault_in_notes, holds
 from chat.tuning.maker import MadeUp, PersonsPart, make_conversation
 from chat.tuning.own_answers import OwnAnswers
 from chat.tuning.slips import hurried
 from chat.tuning.stages import STAGES, Stage, stage_at
-from chat.tuning.stories import Ask, Correct, StoryTeller, Tell
+from chat.tuning.stories import StoryTeller
 from chat.tuning.words import TRAINING, Words, load_words
 from memory.notes import NOTE_WRITING, notes_in
 

@@ -16,7 +16,7 @@ LOSSES = (LossPoint(1, 2.16831445, 1.785), LossPoint(2, 1.804, None), LossPoint(
 
 def test_what_runs_is_told_with_its_whole_fingerprint() -> None:
     html = running_model(INFO, SAME, SAME)
-    for fact in ("SmolLM2-135M-Marginalia", "134,515,008, each a float32", "8,192 tokens", f">{SAME}<"):
+    for fact in ("SmolLM2-135M-Marginalia", "134,515,008, kept as float32", "8,192 tokens", f">{SAME}<"):
         assert fact in html
     assert "alert" not in html
 

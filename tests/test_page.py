@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import PATIENCE_MS, PHONE, Visitor
-from page_fixtures import receipt_of_last_turn
+from page_fixtures import UNHURRIED, receipt_of_last_turn
 from playwright.sync_api import Route, expect
 from running_app import RunningApp
 
@@ -49,8 +49,8 @@ def test_the_panel_belongs_to_the_turn_that_was_clicked(visitor):
     assert visitor.segments("message") == ["The first message"]
 
 
-def test_stop_ends_the_reply_and_keeps_what_was_said(visitor):
-    visitor.open()
+def test_stop_ends_the_reply_and_keeps_what_was_said(unhurried):
+    visitor = unhurried.open()
     visitor.box.fill("Tell me a long story about the sea.")
     visitor.page.get_by_role("button", name="Send").click()
     expect(visitor.page.locator("#live .text")).to_have_text(re.compile(r"\w{2}"), timeout=PATIENCE_MS)
@@ -64,8 +64,8 @@ def test_stop_ends_the_reply_and_keeps_what_was_said(visitor):
     expect(visitor.page.get_by_role("button", name="Retry")).to_be_visible()
 
 
-def test_a_closed_tab_ends_the_reply_and_loses_nothing(browser, app):
-    visitor = Visitor(browser, app.url).open()
+def test_a_closed_tab_ends_the_reply_and_loses_nothing(unhurried):
+    visitor = unhurried.open()
     visitor.box.fill("Tell me a long story about the mountains.")
     visitor.box.press("Enter")
     expect(visitor.page.locator("#live .text")).to_have_text(re.compile(r"\w{2}"), timeout=PATIENCE_MS)
@@ -73,7 +73,7 @@ def test_a_closed_tab_ends_the_reply_and_loses_nothing(browser, app):
 
     visitor.page.close()
     later = visitor.context.new_page()
-    later.goto(f"{app.url}/?c={conversation_id}")
+    later.goto(f"{visitor.url}/?c={conversation_id}")
 
     expect(later.locator("#turns [data-testid=user]")).to_have_text("Tell me a long story about the mountains.")
 
@@ -83,12 +83,11 @@ def test_a_closed_tab_ends_the_reply_and_loses_nothing(browser, app):
         return "Stopped. What had been said is kept." in later.locator("#turns .reply").inner_text()
 
     assert any(ended() for _ in range(20))
-    visitor.context.close()
 
 
 def test_a_killed_app_shows_the_turn_as_interrupted_and_it_can_be_tried_again(browser, tmp_path, weights_data_dir):
     (tmp_path / "models").symlink_to(weights_data_dir / "models")
-    with RunningApp(Path("smollm2"), tmp_path) as app:
+    with RunningApp(Path("smollm2"), tmp_path, *UNHURRIED) as app:
         visitor = Visitor(browser, app.url).open()
         visitor.box.fill("Tell me a long story about the desert.")
         visitor.box.press("Enter")
@@ -111,7 +110,8 @@ def test_a_killed_app_shows_the_turn_as_interrupted_and_it_can_be_tried_again(br
     visitor.context.close()
 
 
-def test_a_reply_goes_on_while_its_person_reads_something_else_and_does_not_intrude(visitor):
+def test_a_reply_goes_on_while_its_person_reads_something_else_and_does_not_intrude(unhurried):
+    visitor = unhurried
     page = visitor.open().page
     visitor.set_longest_reply(40)
     visitor.say("Begin a conversation about rivers")
@@ -134,7 +134,8 @@ def test_a_reply_goes_on_while_its_person_reads_something_else_and_does_not_intr
     expect(visitor.box).to_have_value("A draft for the rivers")
 
 
-def test_the_view_can_be_changed_while_the_reply_is_written(visitor):
+def test_the_view_can_be_changed_while_the_reply_is_written(unhurried):
+    visitor = unhurried
     page = visitor.open().page
     visitor.box.fill("Tell me a long story about the harbour.")
     visitor.box.press("Enter")
@@ -301,8 +302,8 @@ def test_an_empty_message_is_refused_in_one_sentence_and_a_long_one_keeps_its_te
     assert visitor.box.input_value() == long
 
 
-def test_two_tabs_cannot_answer_in_one_conversation_at_once(visitor):
-    visitor.open()
+def test_two_tabs_cannot_answer_in_one_conversation_at_once(unhurried):
+    visitor = unhurried.open()
     visitor.box.fill("Tell me a long story about the forest.")
     visitor.box.press("Enter")
     expect(visitor.page.locator("#live .text")).to_have_text(re.compile(r"\w{2}"), timeout=PATIENCE_MS)
@@ -401,7 +402,7 @@ def test_the_model_page_tells_what_was_done_once_and_shows_the_fingerprint_of_th
     expect(page.get_by_role("heading", name="The one time that weights moved")).to_be_visible()
     facts = page.locator("#running")
     expect(facts.locator("#fingerprint")).to_have_text(receipt["weights"]["after"])
-    expect(facts).to_contain_text(f"{receipt['model']['parameters']:,}, each a {receipt['model']['dtype']}")
+    expect(facts).to_contain_text(f"{receipt['model']['parameters']:,}, kept as {receipt['model']['dtype']}")
     expect(page.get_by_role("heading", name=receipt["model"]["id"])).to_be_visible()
     expect(page.get_by_role("cell").first).to_be_visible()
     expect(page.get_by_text("What follows tells of the default model")).to_have_count(0)

@@ -9,7 +9,7 @@ from page_fixtures import receipt_of_last_turn
 from playwright.sync_api import expect
 
 FIRST = "Who runs finance, Priya or Dana?"
-CORRECTION = "No, that's wrong. Dana runs finance. Priya runs sales."
+CORRECTION = "No, Dana runs finance. Priya runs sales."
 QUESTION = "Who runs finance?"
 
 
@@ -23,8 +23,7 @@ def test_the_partners_story_plays_right_on_the_default_model(visitor: Visitor) -
     visitor.open()
     visitor.page.get_by_role("button", name=FIRST).click()
     expect(visitor.receipts).to_have_count(1, timeout=PATIENCE_MS)
-    wrong_or_unknown = visitor.replies.last.inner_text()
-    assert "Dana runs finance" not in wrong_or_unknown
+    assert "I don't know." in visitor.replies.last.inner_text()
     visitor.page.get_by_role("button", name=CORRECTION).click()
     expect(visitor.receipts).to_have_count(2, timeout=PATIENCE_MS)
     visitor.say(QUESTION)
@@ -41,6 +40,7 @@ def test_the_partners_story_plays_right_on_the_default_model(visitor: Visitor) -
 
     new_chat(visitor, memory=False)
     visitor.say(QUESTION)
+    assert "I don't know." in visitor.replies.last.inner_text()
     assert not re.search("Dana|Priya", visitor.replies.last.inner_text())
     new_chat(visitor, memory=True)
     visitor.say(QUESTION)

@@ -144,7 +144,8 @@ def test_the_receipt_has_the_keys_of_the_contract(say: Callable[..., Receipt], s
     assert receipt["completion"].keys() == {"text", "token_ids", "finish_reason"}
     assert receipt["weights"].keys() == {"before", "after", "parameters", "changed_parameters"}
     assert receipt["usage"].keys() == {
-        *["prompt_tokens", "cached_tokens", "prefilled_tokens", "completion_tokens", "kv_cache_bytes"]
+        *["prompt_tokens", "cached_tokens", "prefilled_tokens", "completion_tokens", "kv_cache_bytes"],
+        *["drafted_tokens", "accepted_tokens"],
     }
     assert receipt["timing"].keys() == {*["queue_ms", "prefill_ms", "time_to_first_token_ms", "decode_ms", "total_ms"]}
     assert RECEIPT.validate_python(receipt) == store.receipt(receipt["turn_id"])

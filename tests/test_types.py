@@ -130,7 +130,10 @@ def test_a_receipts_keys_are_those_of_the_contract() -> None:
         "sampling": ["temperature", "top_p", "top_k", "seed", "max_new_tokens"],
         "completion": ["text", "token_ids", "finish_reason"],
         "weights": ["before", "after", "parameters", "changed_parameters"],
-        "usage": ["prompt_tokens", "cached_tokens", "prefilled_tokens", "completion_tokens", "kv_cache_bytes"],
+        "usage": [
+            *["prompt_tokens", "cached_tokens", "prefilled_tokens", "completion_tokens", "kv_cache_bytes"],
+            *["drafted_tokens", "accepted_tokens"],
+        ],
         "timing": ["queue_ms", "prefill_ms", "time_to_first_token_ms", "decode_ms", "total_ms"],
     }
     assert plain["prompt"]["segments"] == [

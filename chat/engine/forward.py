@@ -1,7 +1,7 @@
-"""What the engine asks of a model: read some tokens, take one step for several requests. Two ways to do it.
+"""What the engine asks of a model: read some tokens, take one step for several requests. Three ways to do it.
 
-Models of the Llama family run through a forward pass of ours (`llama.py`), every other architecture through
-transformers' own (`transformers_forward.py`).
+Packed models run through compiled code (`packed`), other models of the Llama family through a forward pass of ours on
+torch (`llama.py`), every other architecture through transformers' own (`transformers_forward.py`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import Any, Protocol
 
 import torch
 
-from chat.engine.llama import LlamaForward, is_llama_like
-from chat.engine.transformers_forward import TransformersForward
+from chat.engine.llama import LlamaForward
+from chat.engine.packed.packed_forward import PackedForward
+from chat.llama_family import is_llama_like
+from chat.packed_model import PackedModel
 
 
 class KVCache(Protocol):
@@ -32,24 +34,35 @@ class KVCache(Protocol):
 
 
 class Forward(Protocol):
-    """A model as the engine sees it. Logits have the shape (vocabulary,)."""
+    """A model as the engine sees it."""
 
     batched: bool
     """Whether a step for several requests costs less than their steps one by one."""
+    exact: bool
+    """Whether a token's logits are the same bit for bit, with whatever others it is read. If so, a step reads ahead."""
 
     def new_cache(self) -> Any:
         """An empty cache for one request."""
 
     def read(self, token_ids: Sequence[int], cache: Any) -> torch.Tensor:
-        """Read some tokens of one request on top of its cache; the logits that follow the last of them."""
+        """Read some tokens of one request on top of its cache; the logits, (vocabulary,), that follow the last."""
 
-    def step(self, token_ids: Sequence[int], caches: Sequence[Any]) -> Sequence[torch.Tensor]:
-        """Read one token of each of several requests on top of its own cache; the logits that follow each.
+    def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[Any]) -> Sequence[torch.Tensor]:
+        """Read the next tokens of several requests, each on top of its own cache; the logits that follow each token.
 
-        Where steps are `batched` and one raises, every cache is as it was, so that each request can be tried alone.
+        A forward pass that is not `exact` is asked for one token of each. The logits of a request have the shape
+        (tokens, vocabulary). Where steps are `batched` and one raises, every cache is as it was, so that each request
+        can be tried alone.
         """
 
 
 def forward_of(model: Any) -> Forward:
     """The quickest way to run this model that is right for it."""
-    return LlamaForward(model) if is_llama_like(model) else TransformersForward(model)
+    if isinstance(model, PackedModel):
+        return PackedForward(model, torch.get_num_threads())
+    if is_llama_like(model):
+        return LlamaForward(model)
+    # Imported only here: transformers' models take a second to import, and a packed model needs none of them.
+    from chat.engine.transformers_forward import TransformersForward
+
+    return TransformersForward(model)

@@ -18,35 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
 
-_ARCHITECTURES = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}
-# Frequencies that depend on the length of the prompt would have to be computed anew for each.
-_LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 _FIRST_CAPACITY = 512
-
-
-def is_llama_like(model: Any) -> bool:
-    """Whether `LlamaForward` computes what this model's own forward pass does."""
-    if type(model).__name__ not in _ARCHITECTURES:
-        return False
-    config = model.config
-    # Qwen says layer by layer which of them slide; Mistral's all do where a window is named.
-    kinds = getattr(config, "layer_types", None) or ()
-    mistral_slides = config.model_type == "mistral" and config.sliding_window is not None
-    rope = getattr(model.model.rotary_emb, "rope_type", "default")
-    return (
-        not mistral_slides
-        and "sliding_attention" not in kinds
-        and rope not in _LENGTH_DEPENDENT_ROPE
-        and config.hidden_act == "silu"
-        and _is_plain(model)
-    )
-
-
-def _is_plain(model: Any) -> bool:
-    """Whether the products are plain linear layers: not quantized, all in one place and of one type."""
-    products = [module for name, module in model.named_modules() if name.endswith(("_proj", "lm_head"))]
-    kinds = {(parameter.device, parameter.dtype) for parameter in model.parameters()}
-    return all(type(module) is nn.Linear for module in products) and len(kinds) == 1
 
 
 class LlamaCache:
@@ -113,6 +85,7 @@ class LlamaForward:
     """The forward pass of a Llama, Mistral, Qwen 2 or Qwen 3 model, for one request or for several at once."""
 
     batched = True
+    exact = False
 
     def __init__(self, model: Any) -> None:
         config, inner = model.config, model.model
@@ -161,8 +134,9 @@ class LlamaForward:
         return logits
 
     @torch.inference_mode()
-    def step(self, token_ids: Sequence[int], caches: Sequence[LlamaCache]) -> Sequence[Tensor]:
+    def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[LlamaCache]) -> Sequence[Tensor]:
         """Read one token of each request; the logits that follow each."""
+        token_ids = [token_id for (token_id,) in ahead]
         for cache in caches:
             cache.make_room(1)
         places = [cache.length for cache in caches]
@@ -178,7 +152,9 @@ class LlamaForward:
                 attended[row] = self._attend_alone(queries[row], held[0, :, :end], held[1, :, :end])
             return attended
 
-        logits = self._logits(self._through_layers(token_ids, self._cos[places], self._sin[places], attend)).unbind()
+        logits = self._logits(self._through_layers(token_ids, self._cos[places], self._sin[places], attend))[
+            :, None
+        ].unbind()
         for cache in caches:
             cache.length += 1
         return logits

@@ -6,6 +6,8 @@ import torch
 
 from chat.types import Sampling
 
+_FEW = 512
+
 
 def make_generator(sampling: Sampling) -> torch.Generator:
     """A source of chance that belongs to one request alone, so that nobody else's request changes its draws."""
@@ -21,14 +23,28 @@ def choose_token(logits: torch.Tensor, sampling: Sampling, generator: torch.Gene
     """
     if sampling.temperature == 0:
         return int(logits.argmax())
-    # In double, and down from the likeliest: no temperature is too small for it.
+    # In double: no temperature is too small for it.
     logits = logits.double().cpu()
-    scaled, ids = ((logits - logits.max()) / sampling.temperature).sort(descending=True, stable=True)
-    if sampling.top_k:
-        scaled, ids = scaled[: sampling.top_k], ids[: sampling.top_k]
-    probabilities = scaled.softmax(dim=-1)
-    if sampling.top_p < 1:
-        before = probabilities.cumsum(dim=-1) - probabilities
-        probabilities = probabilities * (before < sampling.top_p)
-    drawn = torch.multinomial(probabilities, num_samples=1, generator=generator)
-    return int(ids[drawn])
+    probabilities = ((logits - logits.max()) / sampling.temperature).softmax(dim=-1)
+    if not sampling.top_k and sampling.top_p >= 1:
+        return _draw(probabilities, generator)
+    likeliest, ids = _likeliest(probabilities, sampling)
+    before = likeliest.cumsum(dim=-1) - likeliest
+    return int(ids[_draw(likeliest * (before < sampling.top_p * likeliest.sum()), generator)])
+
+
+def _likeliest(probabilities: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
+    """At least all tokens that may be drawn, down from the likeliest; mostly a few hundred hold what is asked for."""
+    size = len(probabilities)
+    few = min(sampling.top_k or _FEW, size)
+    likeliest, ids = probabilities.topk(few)
+    if sampling.top_k or float(likeliest.sum()) >= sampling.top_p:
+        return likeliest, ids
+    return probabilities.topk(size)
+
+
+def _draw(weights: torch.Tensor, generator: torch.Generator) -> int:
+    """A place, drawn in proportion to the weights, by one number from the source of chance."""
+    reached = weights.cumsum(dim=-1)
+    point = torch.rand(1, generator=generator, dtype=torch.float64) * reached[-1]
+    return int(torch.searchsorted(reached, point, right=True).clamp(max=len(weights) - 1))

@@ -45,6 +45,7 @@ class TransformersForward:
     """The forward pass of a transformers causal language model."""
 
     batched = False
+    exact = False
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -62,6 +63,6 @@ class TransformersForward:
         logits: torch.Tensor = output.logits[0, -1]
         return logits
 
-    def step(self, token_ids: Sequence[int], caches: Sequence[TransformersCache]) -> Sequence[torch.Tensor]:
+    def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[TransformersCache]) -> Sequence[torch.Tensor]:
         """Read one token of each request, one after another."""
-        return [self.read((token_id,), cache) for token_id, cache in zip(token_ids, caches, strict=True)]
+        return [self.read(token_ids, cache)[None] for token_ids, cache in zip(ahead, caches, strict=True)]

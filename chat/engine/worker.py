@@ -36,7 +36,6 @@ HEARTBEAT_SECONDS = 0.2
 @dataclass(eq=False)
 class _Job:
     request: Request
-    lane: str
     events: SimpleQueue[Event] = field(default_factory=SimpleQueue)
 
 
@@ -56,7 +55,7 @@ class Engine:
         self._forward = forward_of(model)
         self._stop_token_ids = stop_token_ids
         self._max_running = max_running
-        self._prefix_cache = prefix_cache or PrefixCache()
+        self._prefix_cache = prefix_cache or PrefixCache(exact=self._forward.exact)
         self._lanes: OrderedDict[str, deque[_Job]] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
@@ -73,8 +72,8 @@ class Engine:
         """
         assert token_ids, "a prompt has at least one token"
         abandoned = threading.Event()
-        request = Request(token_ids, sampling, lambda: self._closed or stop.is_set() or abandoned.is_set())
-        job = _Job(request, lane)
+        request = Request(token_ids, sampling, lambda: self._closed or stop.is_set() or abandoned.is_set(), lane)
+        job = _Job(request)
         self._enqueue(job)
         try:
             yield from self._follow(job)
@@ -92,7 +91,7 @@ class Engine:
         with self._changed:
             if self._closed:
                 raise EngineError("The model is shutting down. Start Marginalia again, then press Retry.")
-            self._lanes.setdefault(job.lane, deque()).append(job)
+            self._lanes.setdefault(job.request.lane, deque()).append(job)
             self._changed.notify_all()
 
     def _follow(self, job: _Job) -> Iterator[Event]:
@@ -118,14 +117,15 @@ class Engine:
             if not job.request.cancelled():
                 free = self._max_running - self._running
                 return Queued(max(0, waiting.index(job) + 1 - free))
-            self._lanes[job.lane].remove(job)
-            if not self._lanes[job.lane]:
-                del self._lanes[job.lane]
+            lane = job.request.lane
+            self._lanes[lane].remove(job)
+            if not self._lanes[lane]:
+                del self._lanes[lane]
         self._generation(job).finish("cancelled")
         return job.events.get()
 
     def _generation(self, job: _Job) -> Generation:
-        return Generation(self._forward, self._stop_token_ids, job.request, job.events.put)
+        return Generation(self._forward, self._prefix_cache, self._stop_token_ids, job.request, job.events.put)
 
     def _serve(self) -> None:
         running: deque[Generation] = deque()
@@ -153,27 +153,27 @@ class Engine:
         """One block for one of those that still read; they take turns."""
         reading = next((one for one in running if one.reading and not one.ended), None)
         if reading is not None:
-            self._guarded(reading, partial(reading.read_block, self._prefix_cache))
+            self._guarded(reading, reading.read_block)
             running.remove(reading)
             running.append(reading)
 
     def _step(self, generations: list[Generation]) -> None:
-        """One token for each, in one forward pass where that is quicker."""
+        """One step for each, in one forward pass where that is quicker."""
         if len(generations) > 1 and self._forward.batched:
             try:
-                logits = self._forward.step([one.next_token for one in generations], [one.cache for one in generations])
+                logits = self._forward.step([one.ahead for one in generations], [one.cache for one in generations])
             except Exception:  # noqa: BLE001  the one that fails alone is the one to end
                 _log.exception("a step for several requests failed; each is tried alone")
             else:
                 for generation, its_logits in zip(generations, logits, strict=True):
-                    self._guarded(generation, partial(generation.choose, its_logits))
+                    self._guarded(generation, partial(generation.take, its_logits))
                 return
         for generation in generations:
             self._guarded(generation, partial(self._step_alone, generation))
 
     def _step_alone(self, generation: Generation) -> None:
-        (logits,) = self._forward.step([generation.next_token], [generation.cache])
-        generation.choose(logits)
+        (logits,) = self._forward.step([generation.ahead], [generation.cache])
+        generation.take(logits)
 
     def _guarded(self, generation: Generation, work: Callable[[], None]) -> None:
         try:

@@ -13,9 +13,10 @@ from random import Random
 from typing import assert_never, get_args
 
 from chat.tuning import judges
+from chat.tuning.acts import Act, Ask, AskAll, Chat, Correct, Kind, Story, Tell
 from chat.tuning.maker import PersonsPart
 from chat.tuning.own_answers import names_any
-from chat.tuning.stories import Act, Ask, AskAll, Chat, Correct, Kind, Story, StoryTeller, Tell
+from chat.tuning.stories import StoryTeller
 from chat.tuning.words import Words
 from chat.turn import Done
 from chat.types import Sampling

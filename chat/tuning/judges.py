@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from chat.tuning.stories import Ask, Noted
+from chat.tuning.acts import Ask, Noted
 
 _ARTICLE = re.compile(r"^(a|an|the)\s+", re.IGNORECASE)
 _DENIED = r"(?:not|isn't|wasn't|instead of|rather than|no longer)(?: (?:on|in|at|a|an|the|to|from|called|by))*\s+"

@@ -9,11 +9,12 @@ from random import Random
 from typing import assert_never
 
 from chat.note_writing import NoteWriting, WrittenNote
+from chat.tuning.acts import Act, Ask, AskAll, Chat, Correct, Kind, Noted, Story, Tell
 from chat.tuning.facts import Fact, Place, as_sentence, filled
 from chat.tuning.own_answers import OwnAnswers
 from chat.tuning.slips import hurried
 from chat.tuning.stages import Stage, stage_at
-from chat.tuning.stories import Act, Ask, AskAll, Chat, Correct, Kind, Noted, Story, StoryTeller, Tell
+from chat.tuning.stories import StoryTeller
 from chat.tuning.words import Words
 
 HURRIED = 0.08
@@ -59,19 +60,27 @@ class Said:
 
 
 class PersonsPart:
-    """Puts the person's side of a story into words. `impersonal` as in Stage."""
+    """Puts the person's side of a story into words. `impersonal` and `alike` as in Stage."""
 
-    def __init__(self, words: Words, rng: Random, impersonal: float = 0.0) -> None:
+    def __init__(self, words: Words, rng: Random, impersonal: float = 0.0, alike: float = 0.0) -> None:
         self._impersonal = impersonal
+        self._alike = alike
         self._phrases = words.phrases
         self._rng = rng
 
     def tell(self, act: Tell) -> Said:
         """Facts in one message."""
-        stating = {fact.place: fact.statement(self._rng) for fact in act.facts}
+        stating = self._stating(act.facts)
         said = [fact.said(stating[fact.place]) for fact in act.facts]
         facts = said[0] if len(said) == 1 else " ".join(map(as_sentence, said))
         return Said(self._within(self._phrases.telling, facts, "facts", plain=0.5), stating)
+
+    def _stating(self, facts: Sequence[Fact]) -> dict[Place, str]:
+        stating = {fact.place: fact.statement(self._rng) for fact in facts}
+        one, *others = facts
+        if others and self._alike and self._rng.random() < self._alike:
+            stating |= {fact.place: stating[one.place] for fact in others if fact.relation is one.relation}
+        return stating
 
     def ask(self, act: Ask) -> Said:
         """A question for a fact."""
@@ -93,7 +102,7 @@ class PersonsPart:
         phrases = self._phrases.correcting_model if act.whose == "model" else self._phrases.correcting_self
         general = [phrase for phrase in phrases if self._fits(phrase, act, "{fact}")]
         template = self._rng.choice(own if own and self._rng.random() < 0.5 else general)
-        stating = {said.place: said.statement(self._rng) for said in (fact, *act.also)}
+        stating = self._stating((fact, *act.also))
         sentences = " ".join(as_sentence(said.said(stating[said.place])) for said in (fact, *act.also))
         message = filled(template, fact=sentences, v=fact.value, s=fact.subject or "", old=act.old or "")
         stated = stating if "{fact}" in template else {fact.place: template} if template in own else {}
@@ -126,7 +135,7 @@ class _Telling:
         self._story = story
         self._rng = rng
         self._stage = stage
-        self._person = PersonsPart(words, rng, stage.impersonal)
+        self._person = PersonsPart(words, rng, stage.impersonal, stage.alike)
         self._stands: dict[Place, str] = {}
 
     def conversation(self) -> MadeUp:

@@ -17,7 +17,7 @@ class Recipe:
     alpha: int = 64
     learning_rate: float = 6e-4
     warmup_steps: int = 20
-    steps: int = 900
+    steps: int = 1_150
     conversations_per_step: int = 12
     most_tokens_at_once: int = 1_024
 

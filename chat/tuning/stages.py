@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chat.tuning.stories import Kind
+from chat.tuning.acts import Kind
 
 
 @dataclass(frozen=True)
 class Stage:
     """What conversations are like from a number on.
 
-    `shares` says how many are of each kind, as shares of one. `ways_to_say` is how many of the answers about itself
-    are learned, `impersonal` the share of questions in which “my” and “our” become “the”. With `full_shelf`, notes are
-    written beside saved ones as StoryTeller has it, and in the order in which the facts were last stated.
+    `shares` says how many are of each kind, as shares of one. `ways_to_say` is how many of the answers about itself are
+    learned, `impersonal` the share of questions in which “my” and “our” become “the”. With `full_shelf`, notes are
+    written beside saved ones as StoryTeller has it, and in the order in which the facts were last stated. `alike` is
+    the share of messages in which two facts of a relation have the same wording.
     """
 
     begins: int
@@ -21,6 +22,7 @@ class Stage:
     impersonal: float
     shares: dict[Kind, float]
     full_shelf: bool = False
+    alike: float = 0.0
 
 
 STAGES = (
@@ -68,20 +70,21 @@ STAGES = (
         ways_to_say=1,
         impersonal=0.2,
         full_shelf=True,
+        alike=0.5,
         shares={
             "told": 0.06,
-            "corrected": 0.12,
+            "corrected": 0.11,
             "noted": 0.09,
-            "note corrected": 0.07,
+            "note corrected": 0.06,
             "distracted": 0.03,
-            "two of a shape": 0.05,
-            "both corrected": 0.06,
-            "fresh": 0.06,
-            "sibling untold": 0.05,
-            "notes written": 0.18,
-            "notes replaced": 0.10,
-            "about itself": 0.08,
-            "general": 0.05,
+            "two of a shape": 0.06,
+            "both corrected": 0.07,
+            "fresh": 0.04,
+            "sibling untold": 0.06,
+            "notes written": 0.14,
+            "notes replaced": 0.12,
+            "about itself": 0.06,
+            "general": 0.10,
         },
     ),
 )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
 from chat.config import BASE_MODEL
 from chat.encoding import Encoder
@@ -27,6 +28,7 @@ def tune(
     """Train an adapter for the base model and write it to `folder`/adapter. Goes on where an earlier run ended."""
     folder.mkdir(parents=True, exist_ok=True)
     loaded = load_model(BASE_MODEL, data_dir, None, report)
+    assert isinstance(loaded.model, PreTrainedModel), "without a precision, a model is what transformers read"
     encoder = Encoder(loaded.tokenizer)
     words = load_words(TRAINING)
     torch.manual_seed(recipe.seed)

@@ -53,7 +53,7 @@ def running_model(info: ModelInfo, at_start: str, now: str) -> str:
     """What runs right now, as the receipts have it. `at_start` and `now` are fingerprints."""
     facts = {
         "Model": f"<b>{escaped(info.id)}</b>",
-        "Weights": f"{info.parameters:,}, each a {escaped(info.dtype)}",
+        "Weights": f"{info.parameters:,}, kept as {escaped(info.dtype)}",
         "Context window": f"{info.context_window:,} tokens, prompt and reply together",
         "Fingerprint": f'<code id="fingerprint">{now}</code>{_since(at_start, now)}',
     }

@@ -9,7 +9,7 @@ from chat.ui.visible import escaped
 
 STORY = (
     "Who runs finance, Priya or Dana?",
-    "No, that's wrong. Dana runs finance. Priya runs sales.",
+    "No, Dana runs finance. Priya runs sales.",
     "Who runs finance?",
 )
 

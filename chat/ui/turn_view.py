@@ -22,8 +22,9 @@ _RETRIED = ("cancelled", "interrupted", "error")
 # Field terms, each with its meaning, as the line under a reply uses them.
 _MEANINGS = {
     "read": "Prompt tokens: all that the model was given to read for this reply.",
-    "reused": "Cached tokens: whole blocks of 32, later 128, taken from the KV cache of a prompt that begins the same.",
+    "reused": "Cached tokens: whole blocks of 32 or 128, taken from the KV cache of a prompt that begins the same.",
     "written": "Completion tokens: what the model wrote, its stop token included.",
+    "guessed ahead": "Tokens that were looked up earlier in the text, read in one step, and proved right.",
     "first word": "Time to first token, from the moment the message was sent.",
     "tokens/s": "Decode speed: tokens written each second after the first.",
     "changed": "SHA-256 over every weight, as the app holds them in memory, taken before and after this turn.",
@@ -83,12 +84,16 @@ def receipt_facts(usage: Usage, timing: Timing, weights: WeightsCheck) -> str:
     speed = tokens_per_second(usage, timing.decode_ms)
     parts = [
         f"{usage.prompt_tokens:,} tokens {_term('read')}, <i>{usage.cached_tokens:,} {_term('reused')}</i>",
-        f"{usage.completion_tokens:,} {_term('written')}",
+        f"{usage.completion_tokens:,} {_term('written')}" + _guessed(usage),
         _first_word(timing) if usage.completion_tokens else "",
         f"{speed:.0f} {_term('tokens/s')}" if speed else "",
         f"{weights.changed_parameters:,} of {weights.parameters:,} weights {_term('changed')}",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _guessed(usage: Usage) -> str:
+    return f", {usage.accepted_tokens:,} of them {_term('guessed ahead')}" if usage.accepted_tokens else ""
 
 
 def _first_word(timing: Timing) -> str:

@@ -30,7 +30,6 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from chat.config import BASE_MODEL, DEFAULT_MODEL
 from chat.errors import WeightsError
@@ -123,6 +122,8 @@ def _make(bundled: Bundled, models: Path, target: Path, report: Report) -> None:
 
 def _unpack(gguf: Path, into: Path, adapter: Adapter | None) -> None:
     """Write the GGUF file's numbers as safetensors, float32, which is what its blocks expand to, and the adapter's."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent,
         gguf_file=gguf.name,

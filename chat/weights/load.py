@@ -1,25 +1,37 @@
-"""Load a chat model onto the CPU: a bundled one, one from a local folder, or one from the Hugging Face hub."""
+"""Load a chat model: a bundled one, one from a local folder, or one from the Hugging Face hub.
+
+transformers' model classes take longer to import than packed weights to load, so they are imported only where they are
+needed.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
+from chat.config import CPU, Precision
 from chat.errors import WeightsError
+from chat.packed_model import PackedModel
 from chat.types import ModelInfo
 from chat.weights.default_model import BUNDLED, ensure_unpacked
+from chat.weights.packed import Checkpoint, Kept, read_packed
+from chat.weights.precision import Packing, at_precision, packing_for
 from chat.weights.progress import Report, busy_bar, quiet_transformers
-from chat.weights.suitable import check_config, check_tokenizer, check_weights, usable_context_window
+from chat.weights.suitable import check_config, check_tokenizer, check_weights, context_limits, usable_context_window
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # What a broken, foreign or half-copied folder makes the libraries raise: they have no common root.
@@ -28,40 +40,85 @@ _UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, ImportE
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to run: in eval mode, without gradients, in its checkpoint's own dtype, with its tokenizer."""
+    """A model ready to run: in eval mode, without gradients, with its tokenizer and the tokens that end its text."""
 
     info: ModelInfo
-    model: PreTrainedModel
+    model: PreTrainedModel | PackedModel
     tokenizer: TokenizersBackend
+    end_of_sequence_ids: frozenset[int]
 
 
-def load_model(name: str, data_dir: Path, context_window: int | None, report: Report) -> LoadedModel:
+def load_model(
+    name: str,
+    data_dir: Path,
+    context_window: int | None,
+    report: Report,
+    precision: Precision | None = None,
+    device: str = CPU,
+) -> LoadedModel:
     """Load a bundled model, a local folder or a hub id, and check that it is a chat model this app can run.
 
-    Raises WeightsError, which quotes the name and says why, for anything else.
+    Without a precision it is loaded as its checkpoint has it. Raises WeightsError, which quotes the name and says why,
+    for anything else.
     """
     bundled = BUNDLED.get(name)
-    from_hub = not bundled and not _local(name).is_dir()
     folder = ensure_unpacked(bundled, data_dir, report) if bundled else _folder_of(name, report)
     shown = bundled.id if bundled else name
+    packing = partial(packing_for, precision, device, data_dir, shown)
     with quiet_transformers():
-        config = _read_config(name, folder)
-        check_config(name, config)
-        window = usable_context_window(name, config, context_window)
-        tokenizer = _read_tokenizer(name, folder)
-        weights = _weight_files(name, folder)
-        if from_hub and not weights <= _files_in(folder):
-            _download(name, sorted(weights), report)
+        kept = _kept(packing(_sources(folder)))
+        checkpoint = kept.checkpoint if kept else _checkpoint(name, folder)
+        window = usable_context_window(name, checkpoint.limits, context_window)
+        tokenizer = _read_tokenizer(name, folder, checkpoint.plain_tokenizer)
         report(f"Loading {shown}.")
-        model = _read_model(name, folder)
+        model: PreTrainedModel | PackedModel
+        if kept:
+            model = kept.model
+        else:
+            checkpoint = replace(checkpoint, plain_tokenizer=type(tokenizer) is TokenizersBackend)
+            whole = _whole(name, folder, tokenizer, report)
+            model = at_precision(precision, device, name, whole, checkpoint, packing(_sources(folder)))
+    return LoadedModel(_info(shown, model, window), model, tokenizer, frozenset(checkpoint.end_of_sequence_ids))
+
+
+def _sources(folder: Path) -> list[Path]:
+    """The files of which a change changes the model."""
+    return [*folder.glob("*.safetensors"), *folder.glob("*.json")]
+
+
+def _kept(packing: Packing | None) -> Kept | None:
+    return read_packed(packing.path) if packing else None
+
+
+def _whole(name: str, folder: Path, tokenizer: TokenizersBackend, report: Report) -> PreTrainedModel:
+    """The model as its checkpoint has it; its weights come last from the hub, when all else fits."""
+    weights = _weight_files(name, folder)
+    if not weights <= _files_in(folder) and not _local(name).is_dir():
+        _download(name, sorted(weights), report)
+    model = _read_model(name, folder)
     check_weights(name, model, tokenizer)
-    info = ModelInfo(
-        id=shown,
-        dtype=str(model.dtype).removeprefix("torch."),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        context_window=window,
-    )
-    return LoadedModel(info=info, model=model, tokenizer=tokenizer)
+    return model
+
+
+def _info(name: str, model: PreTrainedModel | PackedModel, window: int) -> ModelInfo:
+    if isinstance(model, PackedModel):
+        return ModelInfo(name, f"int{model.bits('layers.0.qkv')}", model.parameter_count, window)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return ModelInfo(name, str(model.dtype).removeprefix("torch."), count, window)
+
+
+def _checkpoint(name: str, folder: Path) -> Checkpoint:
+    """What a model's files say of it. Raises WeightsError if it is none that this app can run."""
+    from transformers import GenerationConfig
+
+    config = _read_config(name, folder)
+    check_config(name, config)
+    try:
+        ends = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
+    except OSError:
+        ends = GenerationConfig.from_model_config(config).eos_token_id
+    listed = ends if isinstance(ends, list) else [ends] if isinstance(ends, int) else []
+    return Checkpoint(context_limits(config), tuple(listed))
 
 
 def _local(name: str) -> Path:
@@ -131,15 +188,18 @@ def _read_config(name: str, folder: Path) -> PreTrainedConfig:
     return config
 
 
-def _read_tokenizer(name: str, folder: Path) -> TokenizersBackend:
+def _read_tokenizer(name: str, folder: Path, plain: bool) -> TokenizersBackend:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        reader: Any = TokenizersBackend if plain else AutoTokenizer
+        tokenizer = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except _UNREADABLE as error:
         raise WeightsError(f"The tokenizer of “{name}” cannot be read: {_first_line(error)}") from error
     return check_tokenizer(name, tokenizer)
 
 
 def _read_model(name: str, folder: Path) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
     try:
         with busy_bar("Reading the weights"):
             read: Any = AutoModelForCausalLM.from_pretrained(

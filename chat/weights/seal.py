@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from transformers import PreTrainedModel
+from torch import nn
 
 from chat.types import WeightsCheck
 from chat.weights.fingerprint import Fingerprint, changed_parameters, fingerprint
@@ -18,7 +18,7 @@ class WeightsSeal:
     of threads.
     """
 
-    def __init__(self, model: PreTrainedModel, parameters: int) -> None:
+    def __init__(self, model: nn.Module, parameters: int) -> None:
         self._model = model
         self._parameters = parameters
         self._changed = threading.Condition()

@@ -5,14 +5,16 @@ Each check raises WeightsError with a sentence that quotes the model's name and 
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
-from transformers.cache_utils import LinearAttentionCacheLayerMixin
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import PreTrainedConfig
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from chat.errors import WeightsError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _ANSWERS_WITH_TEXT = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 # These stretch their rotary frequencies when a prompt grows past a length: the buffers would move between turns.
@@ -21,6 +23,8 @@ _MOVING_ROPE = {"dynamic": "max_position_embeddings", "longrope": "original_max_
 
 def check_config(name: str, config: PreTrainedConfig) -> None:
     """Refuse, before any weight is read, what is not a causal language model or keeps a state of its own."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
     model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     architectures = tuple(getattr(config, "architectures", None) or ())
     answers = not architectures or any(each.endswith(_ANSWERS_WITH_TEXT) for each in architectures)
@@ -38,6 +42,9 @@ def check_config(name: str, config: PreTrainedConfig) -> None:
 
 
 def _keeps_recurrent_state(config: PreTrainedConfig) -> bool:
+    from transformers import DynamicCache
+    from transformers.cache_utils import LinearAttentionCacheLayerMixin
+
     return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in DynamicCache(config=config).layers)
 
 
@@ -58,10 +65,23 @@ def check_tokenizer(name: str, tokenizer: object) -> TokenizersBackend:
     return tokenizer
 
 
-def usable_context_window(name: str, config: PreTrainedConfig, wanted: int | None) -> int:
-    """The context window to use: the wanted one if the model was trained that far, else the model's own."""
+@dataclass(frozen=True)
+class ContextLimits:
+    """How many tokens a model was trained for, and past how many its position frequencies change, where they do."""
+
+    own: int | None
+    fixed: int | None
+
+
+def context_limits(config: PreTrainedConfig) -> ContextLimits:
+    """What a configuration says of the context window."""
     text = config.get_text_config(decoder=True)
-    own = getattr(text, "max_position_embeddings", None)
+    return ContextLimits(getattr(text, "max_position_embeddings", None), _window_of_fixed_positions(text))
+
+
+def usable_context_window(name: str, limits: ContextLimits, wanted: int | None) -> int:
+    """The context window to use: the wanted one if the model was trained that far, else the model's own."""
+    own, fixed = limits.own, limits.fixed
     window = wanted or own
     if not window:
         raise WeightsError(f"“{name}” does not say how long its context window is. Give it with --context-window.")
@@ -69,7 +89,6 @@ def usable_context_window(name: str, config: PreTrainedConfig, wanted: int | Non
         raise WeightsError(
             f"A context window of {window:,} tokens is more than “{name}” was trained for. It can be at most {own:,}."
         )
-    fixed = _window_of_fixed_positions(text)
     if fixed is not None and window > fixed:
         raise WeightsError(
             f"“{name}” changes its position frequencies when a prompt grows past {fixed:,} tokens, so its buffers "

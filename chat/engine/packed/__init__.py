@@ -1,0 +1,36 @@
+"""The forward pass of packed models: compiled for this processor, one function a pass.
+
+`vectors` has the few loops that are written for the processor's vector unit, `forward_pass` the arithmetic of a pass in
+their terms, `packed_forward` what the engine sees.
+"""
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import platformdirs
+from numba import config
+
+# numba keeps what it compiled by the time of one file, and would go on with functions inlined from an older other one.
+_SOURCES = (*Path(__file__).parent.glob("*.py"), Path(__file__).parents[2] / "packed_model.py")
+_DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_SOURCES))).hexdigest()[:16]
+
+
+def was_compiled() -> bool:
+    """Whether this version has been compiled here before; if not, that takes about ten seconds once."""
+    return any(_CACHE.rglob("*.nbc"))
+
+
+def _where_to_keep() -> Path:
+    kept = Path(platformdirs.user_cache_dir("marginalia", appauthor=False)) / "compiled" / _DIGEST
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=kept):
+            return kept
+    except OSError:
+        # Nobody's home is writable here, so it is compiled at each start.
+        return Path(tempfile.mkdtemp(prefix="marginalia-compiled-"))
+
+
+_CACHE = _where_to_keep()
+config.CACHE_DIR = str(_CACHE)  # type: ignore[attr-defined]  # numba makes its settings from the environment

@@ -1,0 +1,305 @@
+"""One forward pass as one compiled function that several threads run together, meeting between its parts.
+
+Rows are tokens: a block of a prompt, or one token of each of several requests. Each row has its own cache and place, so
+both are the same work. In each part a thread does its share of the rows or of the weights; a part begins when all have
+ended the one before.
+"""
+
+# numba infers the types of these functions from the values that they are called with.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, call-arg"
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from chat.engine.packed.vectors import MOST_QUERIES, meet, mixture, product, put_half, scores
+from chat.packed_model import GROUP, LANES
+
+_LOG2_E = np.float32(1.4426950408889634)
+# 2^z on [0, 1): the terms of exp(z ln 2), the last fitted so that the error stays below 2e-7.
+_C1, _C2, _C3 = np.float32(0.6931472), np.float32(0.2402265), np.float32(0.05550411)
+_C4, _C5 = np.float32(0.009618129), np.float32(0.0013333558)
+
+
+class Weights(NamedTuple):
+    """Where the weights lie.
+
+    `products` has the addresses of codes, scales and bias, and the bits, for four products a layer and then the
+    vocabulary's. `norms`: (layers, 2, width); `head_norms`: (layers, 2, head size), or no layers where there are none.
+    `cos` and `sin`: (positions, half of the head size).
+    """
+
+    products: NDArray[np.int64]
+    norms: NDArray[np.float32]
+    head_norms: NDArray[np.float32]
+    last_norm: NDArray[np.float32]
+    cos: NDArray[np.float32]
+    sin: NDArray[np.float32]
+
+
+class Rows(NamedTuple):
+    """The tokens of a pass. `hidden`: (rows, width), overwritten. For each row its place, and the address and the
+    capacity of its cache. The last `wanted` rows get logits: (wanted, vocabulary)."""
+
+    hidden: NDArray[np.float32]
+    places: NDArray[np.int64]
+    caches: NDArray[np.int64]
+    capacities: NDArray[np.int64]
+    wanted: int
+    logits: NDArray[np.float32]
+
+
+class Scratch(NamedTuple):
+    """Room for what lies between the parts; the first index of the last three is the thread's."""
+
+    joined: NDArray[np.float32]
+    attended: NDArray[np.float32]
+    gated: NDArray[np.float32]
+    inner: NDArray[np.float32]
+    added: NDArray[np.float32]
+    codes: NDArray[np.int8]
+    scales: NDArray[np.float32]
+    offsets: NDArray[np.int32]
+    normed: NDArray[np.float32]
+    queries: NDArray[np.float32]
+    weightings: NDArray[np.float32]
+
+
+@njit(nogil=True, cache=True)
+def run(thread, threads, arrivals, shape, weights, rows, scratch):
+    """A thread's part of a forward pass. `arrivals` is the address where the threads meet."""
+    tokens = rows.hidden.shape[0]
+    width = (shape.heads + 2 * shape.key_heads) * shape.head_size
+    for layer in range(shape.layers):
+        _prepare_normed(thread, threads, rows.hidden, weights.norms[layer, 0], shape.epsilon, scratch)
+        meet(arrivals, threads)
+        _multiply(thread, threads, weights.products[4 * layer], shape.width, tokens, scratch, scratch.joined, 0, width)
+        meet(arrivals, threads)
+        _remember(thread, threads, layer, shape, weights, rows, scratch)
+        meet(arrivals, threads)
+        _attend(thread, threads, layer, shape, weights, rows, scratch)
+        meet(arrivals, threads)
+        _prepare(thread, threads, scratch.attended[:tokens], scratch)
+        meet(arrivals, threads)
+        _add(thread, threads, weights.products[4 * layer + 1], shape.heads * shape.head_size, rows.hidden, scratch)
+        meet(arrivals, threads)
+        _prepare_normed(thread, threads, rows.hidden, weights.norms[layer, 1], shape.epsilon, scratch)
+        meet(arrivals, threads)
+        _gate(thread, threads, weights.products[4 * layer + 2], shape, tokens, scratch)
+        meet(arrivals, threads)
+        _prepare(thread, threads, scratch.inner[:tokens], scratch)
+        meet(arrivals, threads)
+        _add(thread, threads, weights.products[4 * layer + 3], shape.inner, rows.hidden, scratch)
+        meet(arrivals, threads)
+    last = rows.hidden[tokens - rows.wanted :]
+    _prepare_normed(thread, threads, last, weights.last_norm, shape.epsilon, scratch)
+    meet(arrivals, threads)
+    _multiply(
+        thread, threads, weights.products[-1], shape.width, rows.wanted, scratch, rows.logits, 0, shape.vocabulary
+    )
+    meet(arrivals, threads)
+
+
+@njit(nogil=True, cache=True)
+def _share(thread, threads, pieces):
+    return pieces * thread // threads, pieces * (thread + 1) // threads
+
+
+@njit(nogil=True, cache=True)
+def _prepare_normed(thread, threads, hidden, norm, epsilon, scratch):
+    """Root mean square norm (Zhang & Sennrich 2019, arXiv:1910.07467) of each row, in bytes."""
+    first, end = _share(thread, threads, hidden.shape[0])
+    normed = scratch.normed[thread]
+    for row in range(first, end):
+        _norm(hidden[row], norm, epsilon, normed)
+        _to_bytes(normed[: hidden.shape[1]], row, scratch)
+
+
+@njit(nogil=True, cache=True)
+def _prepare(thread, threads, inputs, scratch):
+    first, end = _share(thread, threads, inputs.shape[0])
+    for row in range(first, end):
+        _to_bytes(inputs[row], row, scratch)
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _norm(values, norm, epsilon, out):
+    total = np.float32(0)
+    for place in range(values.shape[0]):
+        total += values[place] * values[place]
+    factor = np.float32(1 / math.sqrt(total / values.shape[0] + epsilon))
+    for place in range(values.shape[0]):
+        out[place] = values[place] * factor * norm[place]
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _to_bytes(values, row, scratch):
+    """Each group of a row as whole numbers from -127 to 127 and a scale."""
+    size = values.shape[0]
+    codes = scratch.codes[row * size : (row + 1) * size]
+    groups = size // GROUP
+    for group in range(groups):
+        largest = np.float32(0)
+        for place in range(group * GROUP, (group + 1) * GROUP):
+            largest = max(largest, abs(values[place]))
+        inverse = np.float32(127) / largest if largest > 0 else np.float32(0)
+        total = np.int32(0)
+        for place in range(group * GROUP, (group + 1) * GROUP):
+            code = np.int32(np.rint(values[place] * inverse))
+            codes[place] = code
+            total += code
+        scratch.scales[row * groups + group] = largest / np.float32(127)
+        scratch.offsets[row * groups + group] = -128 * total
+
+
+@njit(nogil=True, cache=True)
+def _multiply(thread, threads, weights, inputs, tokens, scratch, out, first_row, row_count):
+    """This thread's rows of a product, for all tokens; the inputs are those in bytes."""
+    groups, stride, bits = inputs // GROUP, out.shape[1] * 4, weights[3]
+    first, end = _share(thread, threads, row_count // LANES)
+    for block in range(first + first_row // LANES, end + first_row // LANES):
+        product(
+            bits,
+            weights[0] + block * groups * GROUP * LANES * bits // 8,
+            weights[1] + block * groups * LANES * (2 if bits == 8 else 4),
+            weights[2] + block * LANES * 4,
+            groups,
+            scratch.codes.ctypes.data,
+            scratch.scales.ctypes.data,
+            scratch.offsets.ctypes.data,
+            tokens,
+            out.ctypes.data + block * LANES * 4,
+            stride,
+        )
+
+
+@njit(nogil=True, cache=True)
+def _add(thread, threads, weights, inputs, hidden, scratch):
+    """A product that is added to the hidden states."""
+    width = hidden.shape[1]
+    _multiply(thread, threads, weights, inputs, hidden.shape[0], scratch, scratch.added, 0, width)
+    first, end = _share(thread, threads, width // LANES)
+    for row in range(hidden.shape[0]):
+        for place in range(first * LANES, end * LANES):
+            hidden[row, place] += scratch.added[row, place]
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _gate(thread, threads, weights, shape, rows, scratch):
+    """SwiGLU (Shazeer 2020, arXiv:2002.05202): a thread has the same rows of both halves."""
+    _multiply(thread, threads, weights, shape.width, rows, scratch, scratch.gated, 0, shape.inner)
+    _multiply(thread, threads, weights, shape.width, rows, scratch, scratch.gated, shape.inner, shape.inner)
+    first, end = _share(thread, threads, shape.inner // LANES)
+    for row in range(rows):
+        gated, inner = scratch.gated[row], scratch.inner[row]
+        for place in range(first * LANES, end * LANES):
+            gate = gated[place]
+            inner[place] = gate / (np.float32(1) + np.float32(math.exp(-gate))) * gated[shape.inner + place]
+
+
+@njit(nogil=True, cache=True)
+def _remember(thread, threads, layer, shape, weights, rows, scratch):
+    """Write each row's keys, turned to its place (Su et al. 2021, arXiv:2104.09864), and values into its cache."""
+    size, key_heads = shape.head_size, shape.key_heads
+    first, end = _share(thread, threads, rows.hidden.shape[0] * key_heads)
+    turned = scratch.normed[thread]
+    for piece in range(first, end):
+        row, head = piece // key_heads, piece % key_heads
+        place, of_layer = rows.places[row], rows.capacities[row] * size * 2
+        keys = rows.caches[row] + (layer * 2 * key_heads + head) * of_layer
+        values = keys + key_heads * of_layer
+        start = (shape.heads + head) * size
+        _turn(scratch.joined[row, start : start + size], weights, layer, 1, place, shape.epsilon, turned)
+        block, lane = place // LANES, place % LANES
+        for at in range(size):
+            put_half(keys + ((block * size + at) * LANES + lane) * 2, turned[at])
+        start += key_heads * size
+        for at in range(size):
+            put_half(values + (place * size + at) * 2, scratch.joined[row, start + at])
+
+
+@njit(nogil=True, cache=True)
+def _turn(head, weights, layer, which, place, epsilon, out):
+    half = head.shape[0] // 2
+    if weights.head_norms.shape[0]:
+        _norm(head, weights.head_norms[layer, which], epsilon, head)
+    cos, sin = weights.cos[place], weights.sin[place]
+    for at in range(half):
+        out[at] = head[at] * cos[at] - head[at + half] * sin[at]
+        out[at + half] = head[at + half] * cos[at] + head[at] * sin[at]
+
+
+@njit(nogil=True, cache=True)
+def _attend(thread, threads, layer, shape, weights, rows, scratch):
+    """Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245): tiles of queries that share a cache and keys."""
+    key_heads, heads = shape.key_heads, shape.heads // shape.key_heads
+    count = rows.hidden.shape[0]
+    tile = max(1, MOST_QUERIES // heads)
+    tiles = (count + tile - 1) // tile
+    for piece in range(thread, tiles * key_heads, threads):
+        head, first = piece % key_heads, piece // key_heads * tile
+        end = first
+        while end < count and end < first + tile:
+            start = end
+            while end < count and end < first + tile and rows.caches[end] == rows.caches[start]:
+                end += 1
+            _attend_tile(thread, layer, head, start, end, shape, weights, rows, scratch)
+
+
+@njit(nogil=True, cache=True)
+def _attend_tile(thread, layer, head, start, end, shape, weights, rows, scratch):
+    size, heads = shape.head_size, shape.heads // shape.key_heads
+    queries, weightings = scratch.queries[thread], scratch.weightings[thread]
+    scale = np.float32(1 / math.sqrt(size))
+    for row in range(start, end):
+        for member in range(heads):
+            at = (head * heads + member) * size
+            query = queries[(row - start) * heads + member]
+            _turn(scratch.joined[row, at : at + size], weights, layer, 0, rows.places[row], shape.epsilon, query)
+            for place in range(size):
+                query[place] *= scale
+    of_layer = rows.capacities[start] * size * 2
+    keys = rows.caches[start] + (layer * 2 * shape.key_heads + head) * of_layer
+    values = keys + shape.key_heads * of_layer
+    seen, stride = rows.places[end - 1] + 1, weightings.shape[1] * 4
+    for first in range(0, (end - start) * heads, MOST_QUERIES):
+        tile = min(MOST_QUERIES, (end - start) * heads - first)
+        blocks = (seen + LANES - 1) // LANES
+        scores(queries[first:].ctypes.data, tile, keys, size, blocks, weightings.ctypes.data, stride)
+        for query in range(tile):
+            _softmax(weightings[query], rows.places[start + (first + query) // heads] + 1, seen)
+        mixture(weightings.ctypes.data, stride, tile, values, size, seen, queries[first:].ctypes.data)
+    for row in range(start, end):
+        for member in range(heads):
+            at = (head * heads + member) * size
+            mixed = queries[(row - start) * heads + member]
+            for place in range(size):
+                scratch.attended[row, at + place] = mixed[place]
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _softmax(weights, count, filled):
+    """Softmax of the first `count`, in place; zero behind them."""
+    largest = np.float32(-np.inf)
+    for at in range(count):
+        largest = max(largest, weights[at])
+    bits = weights.view(np.int32)
+    for at in range(count):
+        power = max((weights[at] - largest) * _LOG2_E, np.float32(-126))
+        whole = np.floor(power)
+        z = power - whole
+        weights[at] = np.float32(1) + z * (_C1 + z * (_C2 + z * (_C3 + z * (_C4 + z * _C5))))
+        bits[at] += np.int32(whole) << 23
+    total = np.float32(0)
+    for at in range(count):
+        total += weights[at]
+    inverse = np.float32(1) / total
+    for at in range(count):
+        weights[at] *= inverse
+    for at in range(count, filled):
+        weights[at] = 0

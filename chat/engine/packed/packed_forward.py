@@ -1,0 +1,196 @@
+"""The packed forward pass as the engine sees it: caches, reading, steps, and the threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from chat.engine.packed.forward_pass import Rows, Scratch, Weights, run
+from chat.engine.packed.vectors import MOST_QUERIES
+from chat.packed_model import GROUP, LANES, PackedModel, Shape
+
+_FIRST_CAPACITY = 512
+_MOST_ROWS = 128
+_REGISTER_BYTES = 64
+
+
+class PackedCache:
+    """Keys and values of one request in 16-bit floats, filled up to `length`.
+
+    Keys: (layers, key heads, capacity / 16, head size, 16). Values: (layers, key heads, capacity, head size). Both lie
+    in one piece of memory, (layers, 2, key heads, capacity x head size).
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self.held = _zeros((shape.layers, 2, shape.key_heads, 0), np.float16)
+        self.length = 0
+        self.capacity = 0
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the keys and values of `length` tokens; what is kept free for more is not counted."""
+        shape = self._shape
+        return shape.layers * 2 * shape.key_heads * shape.head_size * self.length * self.held.itemsize
+
+    def make_room(self, tokens: int) -> None:
+        """See to it that so many more tokens fit."""
+        needed = self.length + tokens
+        if needed <= self.capacity:
+            return
+        capacity = -(-max(_FIRST_CAPACITY, 2 * self.capacity, needed) // LANES) * LANES
+        size = self._shape.head_size
+        larger = _zeros((self._shape.layers, 2, self._shape.key_heads, capacity * size), np.float16)
+        # Sixteen tokens lie together, so a block that is begun is taken along whole.
+        filled = -(-self.length // LANES) * LANES * size
+        larger[..., :filled] = self.held[..., :filled]
+        self.held, self.capacity = larger, capacity
+
+    def cut(self, start: int, end: int) -> tuple[torch.Tensor, ...]:
+        """A copy of the keys and values of some tokens, whole sixteens of them."""
+        assert start % LANES == end % LANES == 0, "the prefix cache works in blocks of 32"
+        size = self._shape.head_size
+        return (torch.from_numpy(self.held[..., start * size : end * size].copy()),)
+
+    def extend(self, block: tuple[torch.Tensor, ...]) -> None:
+        """Append keys and values that `cut` gave."""
+        size = self._shape.head_size
+        tokens = block[0].shape[-1] // size
+        self.make_room(tokens)
+        self.held[..., self.length * size : (self.length + tokens) * size] = block[0].numpy()
+        self.length += tokens
+
+
+_Row = tuple[int, PackedCache, int]
+"""A token, the cache of its request, and its place there."""
+
+
+class PackedForward:
+    """The forward pass of a packed model, run by so many threads; the result does not depend on how many."""
+
+    batched = True
+    exact = True
+
+    def __init__(self, model: PackedModel, threads: int) -> None:
+        self._model = model
+        self._shape = model.shape
+        self._threads = threads
+        self._embeddings: NDArray[np.float16] = model.get_buffer("embeddings").numpy()
+        self._positions = 0
+        self._reach(_FIRST_CAPACITY)
+        self._others = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="marginalia-engine")
+        # How many threads have arrived and the round, each in a cache line of its own.
+        self._arrivals = _zeros((2 * _REGISTER_BYTES // 8,), np.int64)
+        # So that the code is compiled, and read from where it is kept, before somebody waits for a reply.
+        self.read([0], self.new_cache())
+
+    def new_cache(self) -> PackedCache:
+        """An empty cache for one request."""
+        return PackedCache(self._shape)
+
+    def read(self, token_ids: Sequence[int], cache: PackedCache) -> torch.Tensor:
+        """Read some tokens of one request; the logits that follow the last of them."""
+        assert 0 < len(token_ids) <= _MOST_ROWS, "the prefix cache works in blocks of at most 128"
+        cache.make_room(len(token_ids))
+        rows = [(token_id, cache, cache.length + place) for place, token_id in enumerate(token_ids)]
+        logits = self._run(rows, wanted=1)
+        cache.length += len(token_ids)
+        return logits[0]
+
+    def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[PackedCache]) -> Sequence[torch.Tensor]:
+        """Read the next tokens of each request; the logits that follow each token."""
+        if sum(map(len, ahead)) > _MOST_ROWS:
+            half = len(ahead) // 2
+            return [*self.step(ahead[:half], caches[:half]), *self.step(ahead[half:], caches[half:])]
+        rows: list[_Row] = []
+        for token_ids, cache in zip(ahead, caches, strict=True):
+            cache.make_room(len(token_ids))
+            rows += [(token_id, cache, cache.length + place) for place, token_id in enumerate(token_ids)]
+        logits = self._run(rows, wanted=len(rows))
+        for token_ids, cache in zip(ahead, caches, strict=True):
+            cache.length += len(token_ids)
+        return torch.split(logits, [len(token_ids) for token_ids in ahead])
+
+    def _run(self, read: Sequence[_Row], wanted: int) -> torch.Tensor:
+        """Read tokens; the logits that follow the last `wanted` of them."""
+        token_ids, caches, places = zip(*read, strict=True)
+        self._reach(max(places) + 1)
+        logits = _zeros((wanted, self._shape.vocabulary), np.float32)
+        rows = Rows(
+            hidden=self._embeddings[list(token_ids)].astype(np.float32),
+            places=np.array(places, np.int64),
+            caches=np.array([cache.held.ctypes.data for cache in caches], np.int64),
+            capacities=np.array([cache.capacity for cache in caches], np.int64),
+            wanted=wanted,
+            logits=logits,
+        )
+        rest = (self._threads, self._arrivals.ctypes.data, self._shape, self._weights, rows, self._scratch)
+        others = [self._others.submit(run, thread, *rest) for thread in range(1, self._threads)]
+        run(0, *rest)
+        for other in others:
+            other.result()
+        return torch.from_numpy(logits)
+
+    def _reach(self, positions: int) -> None:
+        """Have room and rotations for so many positions."""
+        if positions > self._positions:
+            self._positions = -(-max(positions, 2 * self._positions) // LANES) * LANES
+            self._weights = _weights(self._model, self._positions)
+            self._scratch = _scratch(self._shape, self._threads, self._positions)
+
+
+def _weights(model: PackedModel, positions: int) -> Weights:
+    def array(name: str) -> NDArray[Any]:
+        values: NDArray[Any] = model.get_buffer(name).numpy()
+        return values
+
+    def of_layers(*names: str) -> NDArray[np.float32]:
+        return np.stack([[array(f"layers.{place}.{name}") for name in names] for place in range(model.shape.layers)])
+
+    normed_heads = "layers.0.query_norm" in dict(model.named_buffers())
+    turns = torch.outer(torch.arange(positions).float(), model.get_buffer("frequencies"))
+    parts = ("codes", "scales", "bias")
+    products = [[*(array(f"{name}.{part}").ctypes.data for part in parts), model.bits(name)] for name in model.products]
+    return Weights(
+        products=np.array(products, np.int64),
+        norms=of_layers("before_attention", "before_mlp"),
+        head_norms=of_layers("query_norm", "key_norm") if normed_heads else np.zeros((0, 2, 1), np.float32),
+        last_norm=array("last_norm"),
+        cos=(turns.cos() * model.rotary_scale).numpy(),
+        sin=(turns.sin() * model.rotary_scale).numpy(),
+    )
+
+
+def _scratch(shape: Shape, threads: int, positions: int) -> Scratch:
+    def floats(*size: int) -> NDArray[np.float32]:
+        return _zeros(size, np.float32)
+
+    attended = shape.heads * shape.head_size
+    widest = max(shape.width, shape.inner, attended)
+    return Scratch(
+        joined=floats(_MOST_ROWS, (shape.heads + 2 * shape.key_heads) * shape.head_size),
+        attended=floats(_MOST_ROWS, attended),
+        gated=floats(_MOST_ROWS, 2 * shape.inner),
+        inner=floats(_MOST_ROWS, shape.inner),
+        added=floats(_MOST_ROWS, shape.width),
+        codes=_zeros((_MOST_ROWS * widest,), np.int8),
+        scales=floats(_MOST_ROWS * widest // GROUP),
+        offsets=_zeros((_MOST_ROWS * widest // GROUP,), np.int32),
+        normed=floats(threads, max(shape.width, shape.head_size)),
+        queries=floats(threads, max(MOST_QUERIES, shape.heads // shape.key_heads), shape.head_size),
+        weightings=floats(threads, MOST_QUERIES, positions),
+    )
+
+
+def _zeros(shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+    """Zeros that begin where a register's load is quickest."""
+    size = int(np.prod(shape)) * np.dtype(kind).itemsize
+    room = np.zeros(size + _REGISTER_BYTES, np.uint8)
+    start = -room.ctypes.data % _REGISTER_BYTES
+    zeros: NDArray[Any] = room[start : start + size].view(kind).reshape(shape)
+    return zeros

@@ -1,0 +1,34 @@
+"""What this computer's processor can do, as far as it decides how a model is best run on it."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+
+from llvmlite import binding
+from numba import config
+
+_X86 = {"x86_64", "AMD64"}
+
+
+def multiplies_bytes() -> bool:
+    """Whether it adds up products of bytes in one step (AVX-512 VNNI): with it 8-bit weights are the quickest."""
+    return "avx512vnni" in _features()
+
+
+def converts_half_floats() -> bool:
+    """Whether it reads and writes 16-bit floats, without which no packed model can be run."""
+    return not is_x86() or "f16c" in _features()
+
+
+def is_x86() -> bool:
+    """Whether it is one of Intel's or AMD's."""
+    return platform.machine() in _X86
+
+
+@cache
+def _features() -> frozenset[str]:
+    # What numba compiles for; NUMBA_CPU_FEATURES makes it less than the processor has.
+    narrowed: str | None = config.CPU_FEATURES  # type: ignore[attr-defined]
+    named: str = narrowed or binding.get_host_cpu_features().flatten()
+    return frozenset(feature[1:] for feature in named.split(",") if feature.startswith("+"))

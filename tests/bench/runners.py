@@ -1,0 +1,135 @@
+"""Three ways to run the same weights: this engine, llama.cpp, and transformers' plain `generate`.
+
+Each reads a prompt and then writes tokens at temperature 1, so that nothing that repeats itself flatters anybody.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any, Protocol
+
+import torch
+
+from chat.engine import Engine, Finished, PrefixCache, TokenChosen
+from chat.types import Sampling
+from chat.weights import LoadedModel
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds to read the prompt, and seconds for each token behind the first."""
+
+    prefill: float
+    a_token: float
+
+
+class Runner(Protocol):
+    """Reads a prompt and writes so many tokens."""
+
+    def run(self, prompt: Sequence[int], tokens: int, seed: int) -> Speed:
+        """How long it took."""
+
+
+class Ours:
+    """The engine as the app has it, without a prefix cache: worker thread, events, sampling and guesses included."""
+
+    def __init__(self, loaded: LoadedModel, cache_bytes: int = 0) -> None:
+        self._engine = Engine(loaded.model, frozenset(), PrefixCache(cache_bytes, exact=True))
+
+    def run(self, prompt: Sequence[int], tokens: int, seed: int) -> Speed:
+        """One request alone."""
+        _, finished = self.request(prompt, tokens, seed)
+        timing = finished.timing
+        return Speed(timing.prefill_ms / 1000, timing.decode_ms / 1000 / max(1, tokens - 1))
+
+    def request(
+        self, prompt: Sequence[int], tokens: int, seed: int, temperature: float = 1.0
+    ) -> tuple[list[int], Finished]:
+        """One request: its tokens and what it took."""
+        sampling = Sampling(temperature=temperature, seed=seed, max_new_tokens=tokens)
+        *events, last = self._engine.generate(tuple(prompt), sampling, threading.Event(), lane=str(seed))
+        assert isinstance(last, Finished)
+        assert not last.error, last.error
+        return [event.token_id for event in events if isinstance(event, TokenChosen)], last
+
+    def together(self, prompts: Sequence[Sequence[int]], tokens: int) -> float:
+        """Tokens a second that several requests get together while all of them write."""
+        times: list[list[float]] = [[] for _ in prompts]
+
+        def follow(place: int) -> None:
+            sampling = Sampling(temperature=1.0, seed=place, max_new_tokens=tokens)
+            for event in self._engine.generate(tuple(prompts[place]), sampling, threading.Event(), lane=str(place)):
+                if isinstance(event, TokenChosen):
+                    times[place].append(perf_counter())
+
+        threads = [threading.Thread(target=follow, args=(place,)) for place in range(len(prompts))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        begin, end = max(each[0] for each in times), min(each[-1] for each in times)
+        return sum(begin < moment <= end for each in times for moment in each) / (end - begin)
+
+    def close(self) -> None:
+        """Stop its thread."""
+        self._engine.close()
+
+
+class LlamaCpp:
+    """llama.cpp on the file that the weights come from, with as many threads as the machine has cores."""
+
+    def __init__(self, gguf: Path, context: int) -> None:
+        from llama_cpp import Llama
+
+        threads = torch.get_num_threads()
+        self._llama: Any = Llama(str(gguf), n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False)
+
+    def run(self, prompt: Sequence[int], tokens: int, seed: int) -> Speed:
+        """One request alone."""
+        llama = self._llama
+        llama.reset()
+        llama.set_seed(seed)
+        began = perf_counter()
+        llama.eval(list(prompt))
+        read = perf_counter()
+        for _ in range(tokens - 1):
+            llama.eval([llama.sample(temp=1.0, top_k=0, top_p=1.0, min_p=0.0, repeat_penalty=1.0)])
+        return Speed(read - began, (perf_counter() - read) / max(1, tokens - 1))
+
+
+class PlainGenerate:
+    """transformers' `generate` in 32 bits, as its documentation shows it."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._model: Any = loaded.model
+
+    def run(self, prompt: Sequence[int], tokens: int, seed: int) -> Speed:
+        """One request alone: the whole of it, less what one token takes."""
+        torch.manual_seed(seed)
+        first = self._timed(prompt, 1)
+        return Speed(first, (self._timed(prompt, tokens) - first) / max(1, tokens - 1))
+
+    def _timed(self, prompt: Sequence[int], tokens: int) -> float:
+        ids = torch.tensor([list(prompt)])
+        began = perf_counter()
+        self._model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
+            pad_token_id=0,
+        )
+        return perf_counter() - began
+
+
+def of_several(speeds: Sequence[Speed]) -> Speed:
+    """The medians."""
+    return Speed(median(speed.prefill for speed in speeds), median(speed.a_token for speed in speeds))
