@@ -44,7 +44,12 @@ def _likeliest(probabilities: torch.Tensor, sampling: Sampling) -> tuple[torch.T
 
 
 def _draw(weights: torch.Tensor, generator: torch.Generator) -> int:
-    """A place, drawn in proportion to the weights, by one number from the source of chance."""
+    """A place, drawn in proportion to the weights, by one number from the source of chance.
+
+    Raises ValueError for weights that are no numbers.
+    """
     reached = weights.cumsum(dim=-1)
+    if not torch.isfinite(reached[-1]):
+        raise ValueError("its logits are not numbers")
     point = torch.rand(1, generator=generator, dtype=torch.float64) * reached[-1]
     return int(torch.searchsorted(reached, point, right=True).clamp(max=len(weights) - 1))
