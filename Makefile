@@ -32,7 +32,7 @@ tune: $(TUNES) ## train the default model's adapter from nothing (hours); ARGS="
 evaluate: $(INSTALLED) ## judge a model by the held-out stories (minutes); pass ARGS="--model smollm2-base"
 	@$(BIN)/python evaluate.py $(ARGS)
 
-bench: $(BENCHES) browser ## measure the engine beside llama.cpp and transformers (half an hour, of which 7 minutes to compile)
+bench: $(BENCHES) browser ## measure the engine beside llama.cpp and transformers
 	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py $(ARGS)
 
 check: $(TESTED) ## check style and types only

@@ -33,7 +33,10 @@ def chromium() -> str:
 @pytest.fixture(scope="module")
 def app_folder(tmp_path_factory: pytest.TempPathFactory, weights_data_dir: Path) -> Path:
     """A data folder with the real weights and a database of its own."""
-    folder = tmp_path_factory.mktemp("app")
+    return _with_weights(tmp_path_factory.mktemp("app"), weights_data_dir)
+
+
+def _with_weights(folder: Path, weights_data_dir: Path) -> Path:
     (folder / "models").symlink_to(weights_data_dir / "models")
     return folder
 
@@ -46,6 +49,10 @@ def app(app_folder: Path) -> Iterator[RunningApp]:
 
 @pytest.fixture
 def visitor(browser: Browser, app: RunningApp) -> Iterator[Visitor]:
+    yield from _visit(browser, app)
+
+
+def _visit(browser: Browser, app: RunningApp) -> Iterator[Visitor]:
     visitor = Visitor(browser, app.url)
     yield visitor
     visitor.context.close()
@@ -59,8 +66,7 @@ UNHURRIED = ("--precision", "fp32")
 @pytest.fixture(scope="module")
 def unhurried_app(tmp_path_factory: pytest.TempPathFactory, weights_data_dir: Path) -> Iterator[RunningApp]:
     """The real app with the real model in 32 bits."""
-    folder = tmp_path_factory.mktemp("unhurried")
-    (folder / "models").symlink_to(weights_data_dir / "models")
+    folder = _with_weights(tmp_path_factory.mktemp("unhurried"), weights_data_dir)
     with RunningApp(Path("smollm2"), folder, *UNHURRIED) as app:
         yield app
 
@@ -68,10 +74,7 @@ def unhurried_app(tmp_path_factory: pytest.TempPathFactory, weights_data_dir: Pa
 @pytest.fixture
 def unhurried(browser: Browser, unhurried_app: RunningApp) -> Iterator[Visitor]:
     """Somebody at the app that is slow enough to be interrupted."""
-    visitor = Visitor(browser, unhurried_app.url)
-    yield visitor
-    visitor.context.close()
-    assert visitor.faults == []
+    yield from _visit(browser, unhurried_app)
 
 
 def receipt_of_last_turn(app: RunningApp) -> dict[str, Any]:

@@ -104,14 +104,12 @@ class PackedForward:
 
     def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[PackedCache]) -> Sequence[torch.Tensor]:
         """Read the next tokens of each request; the logits that follow each token."""
-        if sum(map(len, ahead)) > _MOST_ROWS:
-            half = len(ahead) // 2
-            return [*self.step(ahead[:half], caches[:half]), *self.step(ahead[half:], caches[half:])]
         rows: list[_Row] = []
         for token_ids, cache in zip(ahead, caches, strict=True):
             cache.make_room(len(token_ids))
             rows += [(token_id, cache, cache.length + place) for place, token_id in enumerate(token_ids)]
-        logits = self._run(rows, wanted=len(rows))
+        parts = [rows[start : start + _MOST_ROWS] for start in range(0, len(rows), _MOST_ROWS)]
+        logits = torch.cat([self._run(part, wanted=len(part)) for part in parts])
         for token_ids, cache in zip(ahead, caches, strict=True):
             cache.length += len(token_ids)
         return torch.split(logits, [len(token_ids) for token_ids in ahead])

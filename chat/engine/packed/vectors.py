@@ -107,7 +107,7 @@ class _Code:
         return total
 
 
-def _product(tile: int, bits: int) -> Callable[..., Any]:
+def _product(tile: int) -> Callable[..., Any]:
     """Sixteen rows of packed weights, laid out as PackedModel says, times a tile of inputs.
 
     An input has signed bytes, and for each group a scale and -128 times the sum of its bytes. The sums begin with the
@@ -116,42 +116,53 @@ def _product(tile: int, bits: int) -> Callable[..., Any]:
 
     @intrinsic
     def product(
-        context: Any, codes: Any, scales: Any, bias: Any, groups: Any, inputs: Any, input_scales: Any, offsets: Any,
-        out: Any, out_stride: Any,
+        context: Any, bits: Any, codes: Any, scales: Any, bias: Any, groups: Any, inputs: Any, input_scales: Any,
+        offsets: Any, out: Any, out_stride: Any,
     ) -> Any:  # fmt: skip
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            code = _Code(builder)
-            codes, scales, bias, groups, inputs, input_scales, offsets, out, out_stride = args
-            totals = code.sums(tile)
-            for total in totals:
-                builder.store(code.floats(bias), total)
-            by_group = builder.mul(groups, _LONG(4))
-            rows = code.bases(inputs, builder.mul(groups, _LONG(GROUP)), tile)
-            row_scales, row_offsets = code.bases(input_scales, by_group, tile), code.bases(offsets, by_group, tile)
-            with cgutils.for_range(builder, groups) as loop:
-                group = loop.index
-                offsets = [code.everywhere(code.at(row, group, 4), _INT) for row in row_offsets]
-                # In 8 bits the weights lie 128 above their value; in 4 they begin at the group's own least.
-                sums = list(offsets) if bits == 8 else [ir.Constant(_INTS, [0] * LANES)] * tile
-                for step, weights in code.weights(code.at(codes, group, GROUP * LANES * bits // 8), bits):
-                    for place, row in enumerate(rows):
-                        four = code.everywhere(code.at(code.at(row, group, GROUP), _LONG(step), 4), _INT)
-                        sums[place] = code.add_bytes(sums[place], weights, four)
-                numbers = code.at(scales, group, 2 * LANES if bits == 8 else 4 * LANES)
-                scale = code.halves(numbers)
-                for total, added, offset, row in zip(totals, sums, offsets, row_scales, strict=True):
-                    of_input = code.everywhere(code.at(row, group, 4), _FLOAT)
-                    code.add_product(total, builder.sitofp(added, _FLOATS), builder.fmul(scale, of_input))
-                    if bits == 4:
-                        least = code.halves(code.at(numbers, _LONG(1), 2 * LANES))
-                        code.add_product(total, builder.sitofp(offset, _FLOATS), builder.fmul(least, of_input))
-            for total, row in zip(totals, code.bases(out, out_stride, tile), strict=True):
-                code.store(builder.load(total), row)
+            bits, *rest = args
+            with builder.if_else(builder.icmp_signed("==", bits, _LONG(8))) as (eight, four):
+                with eight:
+                    _write_product(_Code(builder), tile, 8, *rest)
+                with four:
+                    _write_product(_Code(builder), tile, 4, *rest)
             return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 9), generate
+        return types.void(*[types.intp] * 10), generate
 
     return product
+
+
+def _write_product(
+    code: _Code, tile: int, bits: int, codes: Any, scales: Any, bias: Any, groups: Any, inputs: Any, input_scales: Any,
+    offsets: Any, out: Any, out_stride: Any,
+) -> None:  # fmt: skip
+    builder = code.b
+    totals = code.sums(tile)
+    for total in totals:
+        builder.store(code.floats(bias), total)
+    by_group = builder.mul(groups, _LONG(4))
+    rows = code.bases(inputs, builder.mul(groups, _LONG(GROUP)), tile)
+    row_scales, row_offsets = code.bases(input_scales, by_group, tile), code.bases(offsets, by_group, tile)
+    with cgutils.for_range(builder, groups) as loop:
+        group = loop.index
+        of_rows = [code.everywhere(code.at(row, group, 4), _INT) for row in row_offsets]
+        # In 8 bits the weights lie 128 above their value; in 4 they begin at the group's own least.
+        sums = list(of_rows) if bits == 8 else [ir.Constant(_INTS, [0] * LANES)] * tile
+        for step, weights in code.weights(code.at(codes, group, GROUP * LANES * bits // 8), bits):
+            for place, row in enumerate(rows):
+                four = code.everywhere(code.at(code.at(row, group, GROUP), _LONG(step), 4), _INT)
+                sums[place] = code.add_bytes(sums[place], weights, four)
+        numbers = code.at(scales, group, 2 * LANES if bits == 8 else 4 * LANES)
+        scale = code.halves(numbers)
+        for total, added, offset, row in zip(totals, sums, of_rows, row_scales, strict=True):
+            of_input = code.everywhere(code.at(row, group, 4), _FLOAT)
+            code.add_product(total, builder.sitofp(added, _FLOATS), builder.fmul(scale, of_input))
+            if bits == 4:
+                least = code.halves(code.at(numbers, _LONG(1), 2 * LANES))
+                code.add_product(total, builder.sitofp(offset, _FLOATS), builder.fmul(least, of_input))
+    for total, row in zip(totals, code.bases(out, out_stride, tile), strict=True):
+        code.store(builder.load(total), row)
 
 
 def _scores(tile: int) -> Callable[..., Any]:
@@ -274,8 +285,7 @@ def _spin_while(builder: Any, turn: Any, now: Any) -> None:
 
 
 _SPINS = 4096
-_whole_1, _whole_2, _whole_4, _whole_8 = (_product(tile, 8) for tile in (1, 2, 4, 8))
-_half_1, _half_2, _half_4, _half_8 = (_product(tile, 4) for tile in (1, 2, 4, 8))
+_product_1, _product_2, _product_4, _product_8 = (_product(tile) for tile in (1, 2, 4, 8))
 _scores_1, _scores_2, _scores_3, _scores_6 = (_scores(tile) for tile in (1, 2, 3, 6))
 _mixture_1, _mixture_2, _mixture_3, _mixture_6 = (_mixture(tile, 4) for tile in (1, 2, 3, 6))
 _narrow_mixture = _mixture(1, 1)
@@ -292,28 +302,16 @@ def product(bits, codes, scales, bias, groups, inputs, input_scales, offsets, ro
         x, s, o = inputs + row * groups * 32, input_scales + row * groups * 4, offsets + row * groups * 4
         y = out + row * out_stride
         if left >= 8:
-            if bits == 8:
-                _whole_8(codes, scales, bias, groups, x, s, o, y, out_stride)
-            else:
-                _half_8(codes, scales, bias, groups, x, s, o, y, out_stride)
+            _product_8(bits, codes, scales, bias, groups, x, s, o, y, out_stride)
             row += 8
         elif left >= 4:
-            if bits == 8:
-                _whole_4(codes, scales, bias, groups, x, s, o, y, out_stride)
-            else:
-                _half_4(codes, scales, bias, groups, x, s, o, y, out_stride)
+            _product_4(bits, codes, scales, bias, groups, x, s, o, y, out_stride)
             row += 4
         elif left >= 2:
-            if bits == 8:
-                _whole_2(codes, scales, bias, groups, x, s, o, y, out_stride)
-            else:
-                _half_2(codes, scales, bias, groups, x, s, o, y, out_stride)
+            _product_2(bits, codes, scales, bias, groups, x, s, o, y, out_stride)
             row += 2
         else:
-            if bits == 8:
-                _whole_1(codes, scales, bias, groups, x, s, o, y, out_stride)
-            else:
-                _half_1(codes, scales, bias, groups, x, s, o, y, out_stride)
+            _product_1(bits, codes, scales, bias, groups, x, s, o, y, out_stride)
             row += 1
 
 
