@@ -18,12 +18,14 @@ def main() -> int:
     """Make conversations, train the adapter on them, write it to the output folder. 1: it could not go on."""
     flags = _parser().parse_args()
     from chat.tuning.card import ship
-    from chat.tuning.recipe import Recipe
+    from chat.tuning.recipe import Cycle, Recipe
     from chat.tuning.tune import tune
     from chat.weights.merge import SHIPPED
     from memory.notes import NOTE_WRITING
 
-    recipe = Recipe(rank=flags.rank, alpha=2 * flags.rank, steps=flags.steps, seed=flags.seed)
+    first, *_ = Recipe.cycles
+    cycles = (Cycle(flags.steps, first.learning_rate),) if flags.steps else Recipe.cycles
+    recipe = Recipe(rank=flags.rank, alpha=2 * flags.rank, cycles=cycles, seed=flags.seed)
     try:
         tune(recipe, flags.out, flags.data_dir, NOTE_WRITING, print)
         if flags.ship:
@@ -46,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-dir", type=Path, default=Settings().data_dir, metavar="FOLDER")
     parser.add_argument("--ship", action="store_true", help="put the finished adapter into the package")
     parser.add_argument("--rank", type=int, default=Recipe.rank)
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--steps", type=int, help="one cycle of so many steps instead of the recipe's own cycles")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     return parser
 

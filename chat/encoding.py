@@ -59,12 +59,12 @@ class Encoder:
         return frozenset(ids[:1]) & self.control_ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """A reply's text; control tokens leave no trace in it."""
+        """A reply's text; control tokens leave no trace in it, and NUL, which not every store can hold, is U+FFFD."""
         # `skip_special_tokens` would keep the added tokens that are not marked special, and so the spelling of a stop
         # token that was added that way.
         spoken = [token_id for token_id in token_ids if token_id not in self.control_ids]
         text: str = self._tokenizer.decode(spoken, clean_up_tokenization_spaces=False)
-        return text
+        return text.replace("\0", "\ufffd")
 
     def token_texts(self, token_ids: Iterable[int]) -> tuple[str, ...]:
         """Each token on its own. One that holds only part of a character is given as the vocabulary spells it."""

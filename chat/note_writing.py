@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+EXCHANGES_READ_FOR_NOTES = 2
+"""Notes are written on one exchange at a time; the one before it is read too, for what “that” or “No, 14” is about."""
+
 
 @dataclass(frozen=True)
 class WrittenNote:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -17,7 +18,7 @@ from chat.tuning.stories import StoryTeller
 from chat.tuning.words import TRAINING, Words, load_words
 from memory.notes import NOTE_WRITING, notes_in
 
-OWN = OwnAnswers({"Which sea is salty?": "All of them."}, {"Hello!": "Hello to you."})
+OWN = OwnAnswers({"Which sea is salty?": "All of them."}, {"Hello!": "Hello to you."}, {"Why?": "Because."})
 SEVERAL = range(400)
 
 
@@ -26,7 +27,7 @@ def words() -> Words:
     return load_words(TRAINING)
 
 
-@pytest.fixture(scope="module", params=STAGES, ids=["first stage", "second stage", "third stage"])
+@pytest.fixture(scope="module", params=STAGES, ids=["first", "second", "third", "fourth"])
 def stage(request: pytest.FixtureRequest) -> Stage:
     found = request.param
     assert isinstance(found, Stage)
@@ -45,9 +46,9 @@ def test_a_number_always_gives_the_same_conversation(words: Words, stage: Stage,
 
 
 def test_a_stage_lasts_until_the_next_one_begins() -> None:
-    early, middle, late = STAGES
-    numbers = (0, middle.begins - 1, middle.begins, late.begins - 1, late.begins, 10**9)
-    assert [stage_at(number) for number in numbers] == [early, early, middle, middle, late, late]
+    for stage, following in pairwise(STAGES):
+        assert stage_at(stage.begins) == stage_at(following.begins - 1) == stage
+    assert stage_at(10**9) == STAGES[-1]
 
 
 def test_every_kind_is_made_about_as_often_as_its_share_says(stage: Stage, made: list[MadeUp]) -> None:
@@ -120,13 +121,25 @@ def test_written_notes_pass_the_judge_of_notes(words: Words) -> None:
         assert fault_in_notes(lines, story.to_note, [], lines) == ""
 
 
-def test_a_replaced_note_is_quoted_word_for_word(made: list[MadeUp]) -> None:
+def test_a_replaced_note_is_quoted_word_for_word(made: list[MadeUp], stage: Stage) -> None:
     replaced = [conversation for conversation in made if conversation.kind == "notes replaced"]
-    assert replaced
-    for conversation in replaced:
-        quoted = {note.replaces for note in notes_in(conversation.exchanges[-1].reply)} - {None}
-        assert len(quoted) == 1
-        assert quoted <= set(conversation.notes)
+    quoted = [{note.replaces for note in notes_in(each.exchanges[-1].reply)} - {None} for each in replaced]
+    assert all(lines <= set(each.notes) for lines, each in zip(quoted, replaced, strict=True))
+    assert all(len(lines) == 1 for lines in quoted) or stage.notes_by_exchange
+    assert any(quoted)
+
+
+def test_notes_on_one_exchange_have_what_it_states_and_nothing_else(words: Words) -> None:
+    first = STAGES[-1].begins
+    made = [make_conversation(words, OWN, NOTE_WRITING, 7, first + number) for number in range(300)]
+    noted = [each for each in made if each.kind in ("notes written", "notes replaced")]
+    assert {len(each.exchanges) for each in noted} == {2, 3}
+    for each in noted:
+        *_, read, asked = each.exchanges
+        assert asked.message == NOTE_WRITING.request
+        lines = notes_in(asked.reply)
+        assert not {line.text for line in lines} & set(each.notes), "what is saved is left out"
+        assert bool(lines) == (read.learned and asked.learned), "only what the person tells is noted"
 
 
 def test_hurried_typing_spares_values() -> None:

@@ -18,7 +18,7 @@ from chat.tuning.card import ship, write_training_figures
 from chat.tuning.examples import Example, batches_of, encode_example
 from chat.tuning.maker import Exchange, MadeUp, make_conversation
 from chat.tuning.own_answers import OwnAnswers
-from chat.tuning.recipe import Recipe
+from chat.tuning.recipe import Cycle, Recipe
 from chat.tuning.training import RecipeChanged, train
 from chat.tuning.words import TRAINING, Words, load_words
 from chat.types import Note, PastTurn
@@ -27,8 +27,9 @@ from chat.weights.card import shipped_card
 from chat.weights.merge import SHIPPED, Adapter
 from memory.notes import NOTE_WRITING
 
-RECIPE = Recipe(rank=4, alpha=8, steps=6, warmup_steps=2, conversations_per_step=2, learning_rate=5e-3)
-OWN = OwnAnswers({"Which sea is salty?": "All of them."}, {"Hello!": "Hello to you."})
+CYCLE = Cycle(6, 5e-3, warmup_steps=2)
+RECIPE = Recipe(rank=4, alpha=8, cycles=(CYCLE,), conversations_per_step=2)
+OWN = OwnAnswers({"Which sea is salty?": "All of them."}, {"Hello!": "Hello to you."}, {"Why?": "Because."})
 TALK = MadeUp(
     "told",
     ("The user likes tea.",),
@@ -125,7 +126,7 @@ def test_a_run_is_made_longer_while_its_learning_rate_is_level(
     tiny_qwen: LoadedModel, example: Callable[[int], Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chat.tuning.training.CHECKPOINT_EVERY", 2)
-    longer = replace(RECIPE, steps=8)
+    longer = replace(RECIPE, cycles=(replace(CYCLE, steps=8),))
     trained(tiny_qwen, example, longer, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         trained(tiny_qwen, cut_off(example, after=4), RECIPE, tmp_path / "longer")
@@ -133,12 +134,35 @@ def test_a_run_is_made_longer_while_its_learning_rate_is_level(
     assert losses(tmp_path / "longer") == losses(tmp_path / "whole")
 
 
+def test_a_run_that_has_ended_goes_on_with_another_cycle(
+    tiny_qwen: LoadedModel, example: Callable[[int], Example], tmp_path: Path
+) -> None:
+    two = replace(RECIPE, cycles=(CYCLE, Cycle(3, 1e-3, warmup_steps=1)))
+    trained(tiny_qwen, example, two, tmp_path / "whole")
+    trained(tiny_qwen, example, RECIPE, tmp_path / "longer")
+    trained(tiny_qwen, example, two, tmp_path / "longer")
+    assert losses(tmp_path / "longer") == losses(tmp_path / "whole")
+    assert len(losses(tmp_path / "whole")) == 9
+
+
+def test_kept_replies_cost_nothing_until_the_model_leaves_what_the_base_model_says(
+    tiny_qwen: LoadedModel, tmp_path: Path
+) -> None:
+    encoder = Encoder(tiny_qwen.tokenizer)
+    own = encode_example(MadeUp("general", (), (Exchange("Hello!", "Hello to you.", kept=True),)), encoder)
+    told = encode_example(TALK, encoder)
+    trained(tiny_qwen, lambda number: own if number < 2 or number >= 10 else told, RECIPE, tmp_path)
+    before, *_, after = losses(tmp_path)
+    assert before == pytest.approx(0, abs=1e-6)
+    assert after > 100 * abs(before) + 1e-6
+
+
 def test_a_checkpoint_of_another_recipe_is_refused_by_name(
     tiny_qwen: LoadedModel, example: Callable[[int], Example], tmp_path: Path
 ) -> None:
     trained(tiny_qwen, example, RECIPE, tmp_path)
     with pytest.raises(RecipeChanged, match=tmp_path.name):
-        trained(tiny_qwen, example, replace(RECIPE, rank=8, steps=9), tmp_path)
+        trained(tiny_qwen, example, replace(RECIPE, rank=8), tmp_path)
 
 
 def test_the_merged_model_says_what_the_adapter_says(

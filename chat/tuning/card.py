@@ -79,13 +79,15 @@ def write_card(package: Path) -> None:
 
 def _training_table(training: Mapping[str, Any]) -> str:
     recipe = training["recipe"]
+    steps = sum(cycle["steps"] for cycle in recipe["cycles"])
     rows = {
         "conversations": f"{training['conversations']:,}, each seen once",
         "tokens read": f"{training['tokens']:,}, of which {training['learned_tokens']:,} in replies to learn",
         "made from": f"{training['relations']} relations, {training['names']:,} names, seed {recipe['seed']}",
-        "steps": f"{recipe['steps']}, of {recipe['conversations_per_step']} conversations each",
+        "steps": f"{steps:,}, of {recipe['conversations_per_step']} conversations each",
         "method": f"LoRA, rank {recipe['rank']}, alpha {recipe['alpha']}, on every linear layer; "
-        f"AdamW, {recipe['learning_rate']:g} level, then falling over the last quarter; loss on the replies only",
+        f"AdamW, {_cycles(recipe)}, each time level, then falling over the last quarter; loss on the replies only, in "
+        "the last cycle on how far replies to general questions went from the base model's probabilities",
         "trained parameters": f"{training['adapter_parameters']:,} beside {training['parameters']:,} frozen ones",
         "time": f"{training['seconds'] / 3600:.1f} hours",
         "hardware": training["hardware"],
@@ -95,6 +97,10 @@ def _training_table(training: Mapping[str, Any]) -> str:
         "finished": training["finished"],
     }
     return _table(("", ""), rows.items())
+
+
+def _cycles(recipe: Mapping[str, Any]) -> str:
+    return ", then ".join(f"{cycle['learning_rate']:g} for {cycle['steps']:,} steps" for cycle in recipe["cycles"])
 
 
 def _evaluation_table(kept: Mapping[str, Any]) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import assert_never
 
-from chat.note_writing import NoteWriting, WrittenNote
+from chat.note_writing import EXCHANGES_READ_FOR_NOTES, NoteWriting, WrittenNote
 from chat.tuning.acts import Act, Ask, AskAll, Chat, Correct, Kind, Noted, Story, Tell
 from chat.tuning.facts import Fact, Place, as_sentence, filled
 from chat.tuning.own_answers import OwnAnswers
@@ -20,17 +20,23 @@ from chat.tuning.words import Words
 HURRIED = 0.08
 MOST_ASKED = 5
 STRANGE = 0.2
+OWN_QUESTION = 0.7
+TELLING_NOTED = 3
 
 _OURS = re.compile(r"\b(?:my|our)\b")
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A message and the reply to it. Only replies that are to be learned count in the loss."""
+    """A message and the reply to it. Only replies that are to be learned count in the loss.
+
+    One that is `kept` is the base model's own, and stays as likely as it was.
+    """
 
     message: str
     reply: str
     learned: bool = True
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,24 @@ class PersonsPart:
         return template.replace("{" + slot + "}", text if alone else as_sentence(text))
 
 
+class _Shelf:
+    """The notes that are saved, each at its fact's place where that is known; a new one takes the old one's place."""
+
+    def __init__(self, notes: Sequence[str], to_note: Sequence[Noted]) -> None:
+        places = {noted.replaces: noted.fact.place for noted in to_note}
+        self._notes: list[tuple[Place | None, str]] = [(places.get(note), note) for note in notes]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return tuple(line for _, line in self._notes)
+
+    def put(self, place: Place, line: str) -> WrittenNote:
+        outdated = next((text for where, text in self._notes if where == place), None)
+        self._notes = [(where, text) for where, text in self._notes if where != place]
+        self._notes.append((place, line))
+        return WrittenNote(line, outdated)
+
+
 class _Telling:
     """Puts both sides of one story into words. `_stands` has the text in which each fact stands, latest last."""
 
@@ -139,10 +163,43 @@ class _Telling:
         self._stands: dict[Place, str] = {}
 
     def conversation(self) -> MadeUp:
+        if self._story.to_note is not None and self._stage.notes_by_exchange:
+            return self._one_noted(self._story.to_note)
         exchanges = [self._exchange(act) for act in self._story.acts]
         if self._story.to_note is not None:
             exchanges.append(self._note_exchange(self._story.to_note))
         return MadeUp(self._story.kind, self._story.notes, tuple(exchanges))
+
+    def _one_noted(self, to_note: Sequence[Noted]) -> MadeUp:
+        """Notes on one exchange, whichever: those drawn from the exchanges before it are saved by then."""
+        telling = [TELLING_NOTED if isinstance(act, Tell | Correct) else 1 for act in self._story.acts]
+        (at,) = self._rng.choices(range(len(telling)), telling)
+        shelf = _Shelf(self._story.notes, to_note)
+        exchanges: list[Exchange] = []
+        for act in self._story.acts[:at]:
+            exchanges.append(self._exchange(act))
+            self._lines_on(act, shelf)
+        saved = shelf.lines
+        exchanges.append(self._exchange(self._story.acts[at]))
+        lines = self._lines_on(self._story.acts[at], shelf)
+        first = max(0, len(exchanges) - EXCHANGES_READ_FOR_NOTES)
+        # An answer that was right beside all that had been said is not, always, beside what is left of it.
+        read = [
+            replace(exchange, learned=exchange.learned and isinstance(act, Tell | Correct))
+            for act, exchange in zip(self._story.acts[first : at + 1], exchanges[first:], strict=True)
+        ]
+        asked = Exchange(self._note_writing.request, self._note_writing.written(lines))
+        return MadeUp(self._story.kind, saved, (*read, asked))
+
+    def _lines_on(self, act: Act, shelf: _Shelf) -> tuple[WrittenNote, ...]:
+        match act:
+            case Tell():
+                facts = act.facts
+            case Correct():
+                facts = (act.fact, *act.also)
+            case _:
+                facts = ()
+        return tuple(shelf.put(fact.place, fact.canonical_note(self._stands[fact.place])) for fact in facts)
 
     def _exchange(self, act: Act) -> Exchange:
         match act:
@@ -205,11 +262,9 @@ class _Telling:
     def _chat(self, act: Chat) -> Exchange:
         match act.about:
             case "question":
-                ask = self._rng.choice(list(self._own.to_questions))
-                return Exchange(ask, self._own.to_questions[ask])
+                return self._small_talk(self._own.to_questions)
             case "prompt":
-                ask = self._rng.choice(list(self._own.to_prompts))
-                return Exchange(ask, self._own.to_prompts[ask])
+                return self._small_talk(self._own.to_prompts)
             case "thanks":
                 thanks = self._rng.choice(self._phrases.thanks)
                 return Exchange(thanks.say, self._rng.choice(thanks.replies))
@@ -218,6 +273,13 @@ class _Telling:
                 asked = Said(self._rng.choice(talk.asks))
                 return Exchange(self._typed(asked, ()), self._rng.choice(talk.answers[: self._stage.ways_to_say]))
         assert_never(act.about)
+
+    def _small_talk(self, answers: Mapping[str, str]) -> Exchange:
+        kept = self._stage.keeps_knowledge and self._story.kind == "general"
+        if kept and self._rng.random() < OWN_QUESTION:
+            answers = self._own.to_own_questions
+        ask = self._rng.choice(list(answers))
+        return Exchange(ask, answers[ask], kept=kept)
 
     def _note_exchange(self, to_note: Sequence[Noted]) -> Exchange:
         if self._stage.full_shelf:

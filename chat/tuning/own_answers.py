@@ -1,6 +1,6 @@
-"""The base model's own answers to general questions and small talk, kept where they are good.
+"""What the base model says when it is asked general questions and greeted, and what it asks itself.
 
-The tuned model is shown them so that it keeps what it knew and how it talked: nothing here is anybody else's words.
+The tuned model is shown it so that it keeps what it knew and how it talked: nothing here is anybody else's words.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import PreTrainedModel
@@ -20,18 +20,23 @@ from chat.prompt import SYSTEM_TEXT
 from chat.tuning.words import Question, Words
 from chat.types import Piece, Prompt, PromptMessage
 
+T = TypeVar("T")
+
 LONGEST_ANSWER = 72
 TRIES = 3
+OWN_QUESTIONS = 1_000
+LONGEST_QUESTION = 28
 _BATCH = 24
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 
 
 @dataclass(frozen=True)
 class OwnAnswers:
-    """What the base model says: to questions that it answers right, and to open prompts."""
+    """What the base model says: to questions that it answers right, to open prompts, and to questions of its own."""
 
     to_questions: dict[str, str]
     to_prompts: dict[str, str]
+    to_own_questions: dict[str, str]
 
 
 def names_any(text: str, accepted: Sequence[str]) -> bool:
@@ -50,13 +55,36 @@ def load_or_gather(
     answers = OwnAnswers(
         _better_answers(words.questions, model, encoder),
         {prompt: reply for prompt, reply in replies.items() if _worth_keeping(prompt, reply)},
+        answers_to_own_questions(words, model, encoder, OWN_QUESTIONS),
     )
     path.write_text(json.dumps(answers.__dict__, ensure_ascii=False, indent=1), "utf-8")
     report(
         f"Kept {len(answers.to_questions)} of {len(words.questions)} answers and {len(answers.to_prompts)} of "
-        f"{len(words.prompts)} replies."
+        f"{len(words.prompts)} replies; {len(answers.to_own_questions):,} questions are its own."
     )
     return answers
+
+
+def answers_to_own_questions(
+    words: Words, model: PreTrainedModel, encoder: Encoder, count: int, seed: int = 0
+) -> dict[str, str]:
+    """At least `count` questions that the model made up itself, and its replies, up to their last whole sentence.
+
+    A chat model that is shown the beginning of a person's turn goes on with what it takes for a likely one (Xu et al.,
+    2024, arXiv:2406.08464). Here each begins with one of `words.beginnings`, so that most are short questions.
+    """
+    torch.manual_seed(seed)
+    beginnings = [encoder.encode(_alone(beginning)) for beginning in words.beginnings]
+    begun = [encoding.token_ids[: encoding.segments[-2].end] for encoding in beginnings]
+    stops = encoder.stop_token_ids()
+    asked: dict[str, str] = {}
+    while len(asked) < count:
+        for batch, ids in zip(_batches(words.beginnings), _batches(begun), strict=True):
+            for beginning, rest in zip(batch, _generate(model, ids, stops, 0.8, LONGEST_QUESTION), strict=True):
+                question = beginning + encoder.decode(rest)
+                if not stops.isdisjoint(rest) and "\n" not in question and len(question.split()) > 2:
+                    asked.setdefault(question.strip().casefold(), question.strip())
+    return _answers(list(asked.values()), model, encoder, temperature=0.6, whole=False)
 
 
 def _better_answers(questions: Sequence[Question], model: PreTrainedModel, encoder: Encoder) -> dict[str, str]:
@@ -81,17 +109,21 @@ def _worth_keeping(prompt: str, reply: str) -> bool:
     return (greeting or (not echo and len(reply.split()) > 3)) and "[" not in reply
 
 
-def _answers(prompts: Sequence[str], model: PreTrainedModel, encoder: Encoder, temperature: float) -> dict[str, str]:
-    """One reply to each prompt; those that did not end within LONGEST_ANSWER tokens are left out."""
+def _answers(
+    prompts: Sequence[str], model: PreTrainedModel, encoder: Encoder, temperature: float, whole: bool = True
+) -> dict[str, str]:
+    """One reply to each prompt; those longer than LONGEST_ANSWER tokens are left out, or cut at a sentence's end."""
     ids = {prompt: encoder.encode(_alone(prompt)).token_ids for prompt in prompts}
     ordered = sorted(prompts, key=lambda prompt: len(ids[prompt]))
     stops = encoder.stop_token_ids()
     found: dict[str, str] = {}
     for batch in _batches(ordered):
-        replies = _generate(model, [ids[prompt] for prompt in batch], stops, temperature)
+        replies = _generate(model, [ids[prompt] for prompt in batch], stops, temperature, LONGEST_ANSWER)
         for prompt, reply in zip(batch, replies, strict=True):
-            ended = next((place for place, token in enumerate(reply) if token in stops), None)
-            text = encoder.decode(reply[:ended]).strip() if ended is not None else ""
+            text = encoder.decode(reply).strip()
+            if stops.isdisjoint(reply):
+                ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+                text = "" if whole or not ends else text[: ends[-1]]
             if text:
                 found[prompt] = text
     return found
@@ -102,14 +134,15 @@ def _alone(prompt: str) -> Prompt:
     return Prompt((system, PromptMessage("user", (Piece("message", "your message", prompt),))))
 
 
-def _batches(prompts: Sequence[str]) -> Iterator[Sequence[str]]:
+def _batches(prompts: Sequence[T]) -> Iterator[Sequence[T]]:
     return (prompts[start : start + _BATCH] for start in range(0, len(prompts), _BATCH))
 
 
 @torch.inference_mode()
 def _generate(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], stops: frozenset[int], temperature: float
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], stops: frozenset[int], temperature: float, longest: int
 ) -> list[list[int]]:
+    """What follows each prompt: at most `longest` ids, from the first stop token on only fillers."""
     width = max(map(len, prompts))
     filler = next(iter(stops))
     ids = torch.tensor([[filler] * (width - len(prompt)) + list(prompt) for prompt in prompts])
@@ -119,7 +152,7 @@ def _generate(
     out = generate(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
-        max_new_tokens=LONGEST_ANSWER,
+        max_new_tokens=longest,
         eos_token_id=list(stops),
         pad_token_id=filler,
         **({"do_sample": False} | sampled),

@@ -14,7 +14,9 @@ class Stage:
     `shares` says how many are of each kind, as shares of one. `ways_to_say` is how many of the answers about itself are
     learned, `impersonal` the share of questions in which “my” and “our” become “the”. With `full_shelf`, notes are
     written beside saved ones as StoryTeller has it, and in the order in which the facts were last stated. `alike` is
-    the share of messages in which two facts of a relation have the same wording.
+    the share of messages in which two facts of a relation have the same wording. With `notes_by_exchange`, notes are
+    written on one exchange at a time, as the app has it done. With `keeps_knowledge`, other talk in general
+    conversations is learned from the base model's probabilities instead of its words.
     """
 
     begins: int
@@ -23,6 +25,8 @@ class Stage:
     shares: dict[Kind, float]
     full_shelf: bool = False
     alike: float = 0.0
+    notes_by_exchange: bool = False
+    keeps_knowledge: bool = False
 
 
 STAGES = (
@@ -87,11 +91,37 @@ STAGES = (
             "general": 0.10,
         },
     ),
+    Stage(
+        begins=13_800,
+        ways_to_say=1,
+        impersonal=0.2,
+        full_shelf=True,
+        alike=0.5,
+        notes_by_exchange=True,
+        keeps_knowledge=True,
+        shares={
+            "told": 0.06,
+            "corrected": 0.09,
+            "noted": 0.07,
+            "note corrected": 0.06,
+            "distracted": 0.02,
+            "two of a shape": 0.04,
+            "both corrected": 0.06,
+            "fresh": 0.03,
+            "sibling untold": 0.03,
+            "notes written": 0.18,
+            "notes replaced": 0.19,
+            "about itself": 0.03,
+            "general": 0.14,
+        },
+    ),
 )
 """First it learns above all to find and to repeat; then more notes, which take longest, and more about itself.
 
 The third stage goes after what an evaluation at the second found: saved notes replaced that had nothing to do with what
-was said, and facts left out that stood before a correction (tests/bench/LOG.md, 2026-11-22).
+was said, and facts left out that stood before a correction (tests/bench/LOG.md, 2026-11-22). The fourth goes after what
+was left at the third: notes on one exchange at a time, and general questions, of which it had come to answer fewer than
+the base model (2026-11-23).
 """
 
 

@@ -7,7 +7,6 @@ so a run that was interrupted goes on with the very conversations that it would 
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +19,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div
 from transformers import PreTrainedModel
 
 from chat.errors import ConfigError
@@ -86,7 +85,7 @@ class _Run:
         self._recipe = recipe
         self._folder = folder
         self._device = device
-        self._optimizer = torch.optim.AdamW(_adapter(self.model).values(), lr=recipe.learning_rate, weight_decay=0.0)
+        self._optimizer = torch.optim.AdamW(_adapter(self.model).values(), weight_decay=0.0)
         self._unseen = [example(FIRST_UNSEEN + place) for place in range(_UNSEEN)]
         self._resume()
 
@@ -103,7 +102,7 @@ class _Run:
             loss += part.item()
         torch.nn.utils.clip_grad_norm_(_adapter(self.model).values(), 1.0)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._recipe.learning_rate * self._warmth()
+            group["lr"] = self._recipe.learning_rate_at(self.step)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.step += 1
@@ -113,32 +112,38 @@ class _Run:
         self._keep(done)
         return done
 
-    def _warmth(self) -> float:
-        """The learning rate's share: up over the first steps, level, down along a cosine over the last quarter.
-
-        While it is level a run does not depend on its length, so one that turns out too short can be made longer
-        (Hu et al., 2024, arXiv:2404.06395).
-        """
-        recipe = self._recipe
-        if self.step < recipe.warmup_steps:
-            return (self.step + 1) / recipe.warmup_steps
-        way = max(0.0, self.step - recipe.falls_from) / (recipe.steps - recipe.falls_from)
-        return 0.5 * (1 + math.cos(math.pi * way))
-
     def _batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
         return batches_of(examples, self._recipe.most_tokens_at_once, self._filler)
 
     def _loss(self, batch: Batch) -> torch.Tensor:
-        """The summed cross-entropy of the learned tokens. Only their places go through the vocabulary's layer."""
-        base: Any = self.model.get_base_model()
+        """The summed cross-entropy of the learned tokens; for kept ones, how far they went from the base model.
+
+        That distance is the Kullback-Leibler divergence from its probabilities to the adapted model's. To keep old
+        abilities by the old model's own outputs is “learning without forgetting” (Li & Hoiem, 2016, arXiv:1606.09282).
+        """
         ids = batch.token_ids.to(self._device)
-        targets = batch.learned[:, 1:].to(self._device)
+        learned = batch.learned[:, 1:].to(self._device)
+        kept = batch.kept[:, 1:].to(self._device)
+        logits = self._logits(batch, learned)
+        losses = cross_entropy(logits, ids[:, 1:][learned], reduction="none")
+        if kept.any():
+            with torch.no_grad(), self.model.disable_adapter():
+                before = self._logits(batch, learned).log_softmax(-1)
+            distance = kl_div(logits.log_softmax(-1), before, reduction="none", log_target=True).sum(-1)
+            losses = torch.where(kept[learned], distance, losses)
+        return losses.sum()
+
+    def _logits(self, batch: Batch, places: torch.Tensor) -> torch.Tensor:
+        """Of shape (places, vocabulary), in fp32. No others go through the vocabulary's layer."""
+        base: Any = self.model.get_base_model()
         with self._precision():
             hidden = base.model(
-                input_ids=ids, attention_mask=batch.present.to(self._device), use_cache=False
+                input_ids=batch.token_ids.to(self._device),
+                attention_mask=batch.present.to(self._device),
+                use_cache=False,
             ).last_hidden_state
-            logits = base.lm_head(hidden[:, :-1][targets])
-        return cross_entropy(logits.float(), ids[:, 1:][targets], reduction="sum")
+            logits: torch.Tensor = base.lm_head(hidden[:, :-1][places])
+        return logits.float()
 
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast("cuda", torch.bfloat16) if self._device == "cuda" else nullcontext()
@@ -169,7 +174,7 @@ class _Run:
         losses = self._folder / LOSSES
         if checkpoint.exists():
             state = torch.load(checkpoint, map_location=self._device, weights_only=True)
-            if not Recipe(**state["recipe"]).goes_on_as(self._recipe, state["step"]):
+            if not Recipe.from_dict(state["recipe"]).goes_on_as(self._recipe, state["step"]):
                 raise RecipeChanged(self._folder)
             for name, tensor in _adapter(self.model).items():
                 tensor.data.copy_(state["adapter"][name])

@@ -87,13 +87,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Words:
-    """One whole set of tables."""
+    """One whole set of tables. `beginnings` are the first words of questions, for a model to go on with."""
 
     relations: tuple[Relation, ...]
     families: Mapping[str, Lines]
     phrases: Phrases
     questions: tuple[Question, ...] = ()
     prompts: Lines = field(default=())
+    beginnings: Lines = field(default=())
 
     @property
     def value_families(self) -> Lines:
@@ -114,7 +115,8 @@ def load_words(folder: Path) -> Words:
         families |= {own[family]: tuple(values) for family, values in table["values"].items()}
         relations += [_relation(record, own) for record in table["relation"]]
     questions = tuple(Question(record["ask"], tuple(record["accept"])) for record in general.get("question", ()))
-    return Words(tuple(relations), families, phrases, questions, tuple(general.get("prompts", ())))
+    prompts, beginnings = (tuple(general.get(key, ())) for key in ("prompts", "beginnings"))
+    return Words(tuple(relations), families, phrases, questions, prompts, beginnings)
 
 
 def _relation(record: Mapping[str, Any], own: Mapping[str, str]) -> Relation:
