@@ -14,7 +14,7 @@ from chat.errors import EngineError, InputError, MarginaliaError, StoreError
 from chat.local_model import LocalModel
 from chat.prompt import SYSTEM_TEXT, YOUR_MESSAGE, Budget, assemble_prompt, checked_message
 from chat.receipt import ModelCall, build_receipt, record_prompt
-from chat.types import History, Note, PromptRecord, Receipt, Sampling
+from chat.types import History, Note, PastTurn, PromptRecord, Receipt, Sampling
 from chat.weights.fingerprint import Fingerprint
 
 _log = logging.getLogger(__name__)
@@ -51,15 +51,16 @@ class TurnStore(Protocol):
 class TurnRequest:
     """One message, and what to answer it from.
 
-    The turn is recorded in `conversation_id`. `reads` is the conversation whose history goes into the prompt, or None
-    for none. `label` says what the message is, for the prompt's reader. `position` is the turn's place in its
-    conversation, or None for the one after the history. `replaces` is an earlier turn that this one tries again.
-    `lane` is whom the queue counts this request to.
+    The turn is recorded in `conversation_id`. `reads` is what goes into the prompt as history: all of a conversation,
+    the exchanges that are given, or none. `label` says what the message is, for the prompt's reader. `position` is the
+    turn's place in its conversation, or None for the one after the history. `replaces` is an earlier turn that this one
+    tries again. `lane` is whom the queue counts this request to. `drafts` are notes that go in behind those that are
+    switched on.
     """
 
     conversation_id: str
     message: str
-    reads: str | None
+    reads: str | tuple[PastTurn, ...] | None
     use_memory: bool = True
     sampling: Sampling = field(default_factory=Sampling)
     system: str = SYSTEM_TEXT
@@ -67,6 +68,7 @@ class TurnRequest:
     position: int | None = None
     replaces: str | None = None
     lane: str = ""
+    drafts: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ def run_turn(
     stored with its receipt. Raises InputError, NotFound, ConversationBusy or StoreError before anything has run.
     """
     message = checked_message(request.message)
-    history = store.load_history(request.reads, request.replaces) if request.reads else History()
-    notes = store.load_notes() if request.use_memory else ()
+    history = _history(request, store)
+    notes = (*store.load_notes(), *request.drafts) if request.use_memory else ()
     budget = prompt_budget(model, request.sampling)
     prompt = assemble_prompt(request.system, notes, history.turns, message, budget, request.label)
     record = record_prompt(model.encoder.encode(prompt), prompt.dropped)
@@ -127,6 +129,16 @@ def run_turn(
     finally:
         done = reply.settle(events)
     yield done
+
+
+def _history(request: TurnRequest, store: TurnStore) -> History:
+    match request.reads:
+        case None:
+            return History()
+        case str():
+            return store.load_history(request.reads, request.replaces)
+        case given:
+            return History(given)
 
 
 def prompt_budget(model: LocalModel, sampling: Sampling) -> Budget:

@@ -418,6 +418,12 @@ def test_control_tokens_leave_no_trace_in_a_replys_text(loaded: LoadedModel, enc
     assert encoder.decode([]) == ""
 
 
+def test_nul_in_a_reply_is_read_as_what_every_store_can_hold(loaded: LoadedModel, encoder: Encoder) -> None:
+    spoken = loaded.tokenizer.encode("a\0b", add_special_tokens=False)
+    assert "\0" not in encoder.decode(spoken)
+    assert encoder.decode(spoken).startswith("a")
+
+
 def test_a_control_token_that_is_not_marked_special_leaves_no_trace_either() -> None:
     tokenizer = byte_level_tokenizer(["<go>"], chat_template=LLAMA_TEMPLATE.replace("<|eot_id|>", "<stop>"))
     tokenizer.add_tokens([AddedToken("<stop>", special=False), AddedToken("<tool>", special=False)])

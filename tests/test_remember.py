@@ -11,8 +11,10 @@ import pytest
 
 from chat.local_model import LocalModel
 from chat.note_writing import NoteWriting, WrittenNote
+from chat.turn import Begun
 from chat.types import Note, Receipt, Sampling
-from chat.ui.service import NotesWritten, Service
+from chat.ui.note_taking import ExchangeTaken, NotesWritten
+from chat.ui.service import Service
 from memory.database import Database
 from memory.notes import written
 from memory.store import OwnerStore
@@ -23,15 +25,20 @@ Remember = Callable[..., tuple[Note, ...]]
 
 
 class Writer:
-    """Reads the same notes out of every reply; `meanwhile` is what a person does before that."""
+    """Reads these notes out of the next reply, and `later` out of those behind it, one by one.
+
+    `meanwhile` is what a person does before that.
+    """
 
     def __init__(self) -> None:
         self.wrote: tuple[WrittenNote, ...] = ()
+        self.later: list[WrittenNote] = []
         self.meanwhile: Callable[[], object] = lambda: None
 
     def notes_in(self, _reply: str) -> tuple[WrittenNote, ...]:
         self.meanwhile()
-        return self.wrote
+        wrote, self.wrote = self.wrote, (self.later.pop(0),) if self.later else ()
+        return wrote
 
 
 @pytest.fixture
@@ -123,15 +130,16 @@ def test_only_a_note_that_was_in_the_prompt_can_be_replaced(
     assert "Added while the model wrote." in {note.text for note in store.load_notes()}
 
 
-def test_a_note_that_did_not_fit_into_the_prompt_is_not_replaced(remember: Remember, store: OwnerStore) -> None:
-    crowded_out = store.add_note(BERGEN)
+def test_an_exchange_that_did_not_fit_beside_the_saved_notes_is_counted_and_nothing_is_noted_on_it(
+    service: Service, store: OwnerStore, writer: Writer, conversation: str
+) -> None:
     for number in range(3):
         store.add_note(f"{number} " + "𝔊" * 200)
-    receipts: list[Receipt] = []
-    (new,) = remember(WrittenNote(OSLO, BERGEN), receipts=receipts)
-    assert crowded_out.id in {entry.note_id for entry in receipts[0].prompt.dropped}
-    assert new.replaces is None
-    assert crowded_out in store.load_notes()
+    writer.wrote = (WrittenNote(OSLO),)
+    *_, last = service.remember("ada", conversation, draft=True)
+    assert isinstance(last, NotesWritten)
+    assert (last.notes, last.unread) == ((), 1)
+    assert len(store.notes()) == 3
 
 
 def test_a_note_that_was_deleted_while_the_model_wrote_costs_no_new_one(
@@ -142,6 +150,63 @@ def test_a_note_that_was_deleted_while_the_model_wrote_costs_no_new_one(
     (new,) = remember(WrittenNote(OSLO, BERGEN))
     assert store.notes() == (new,)
     assert new.replaces is None
+
+
+@pytest.fixture
+def longer(service: Service, conversation: str) -> str:
+    """The conversation, gone on for two more exchanges."""
+    for message in ("I like tea.", "No, it is Bergen."):
+        list(service.send("ada", message, conversation, False, Sampling(max_new_tokens=4)))
+    return conversation
+
+
+def test_notes_are_written_on_one_exchange_at_a_time_with_the_one_before_it_in_sight(
+    service: Service, longer: str
+) -> None:
+    events = list(service.remember("ada", longer, draft=True))
+    prompts = [event.prompt for event in events if isinstance(event, Begun)]
+    said = [[piece.text for piece in each.segments if piece.label == "earlier message"] for each in prompts]
+    first, second, third = "I live in Oslo now.", "I like tea.", "No, it is Bergen."
+    assert said == [[first], [first, second], [second, third]]
+    assert [event for event in events if isinstance(event, ExchangeTaken)] == [ExchangeTaken(n, 3) for n in (1, 2, 3)]
+
+
+def test_a_draft_is_read_with_the_next_exchange_and_no_other_draft_is(
+    remember: Remember, store: OwnerStore, longer: str
+) -> None:
+    store.add_note("An earlier draft.", "model", draft=True)
+    receipts: list[Receipt] = []
+    assert longer
+    (draft,) = remember(WrittenNote(OSLO), draft=True, receipts=receipts)
+    first, *others = (store.receipt(turn.id) for turn in store.turns(receipts[0].conversation_id))
+    assert draft.id not in {segment.note_id for segment in first.prompt.segments}
+    assert all({s.note_id for s in later.prompt.segments} == {None, draft.id} for later in others)
+
+
+@pytest.mark.parametrize("draft", [True, False])
+def test_a_correction_later_in_the_conversation_takes_the_place_of_what_was_just_noted(
+    remember: Remember, store: OwnerStore, writer: Writer, longer: str, draft: bool
+) -> None:
+    saved = store.add_note("The user lives in Narvik.")
+    writer.later = [WrittenNote("The user likes tea."), WrittenNote(BERGEN, OSLO)]
+    tea, bergen = remember(WrittenNote(OSLO, saved.text), draft=draft)
+    assert (tea.text, bergen.text) == ("The user likes tea.", BERGEN)
+    assert bergen.replaces == saved.id
+    assert OSLO not in {note.text for note in store.notes()}
+    assert store.load_notes() == ((saved,) if draft else (tea, bergen))
+    turns = store.turns(longer)
+    assert [note.source_turn_ids for note in (tea, bergen)] == [(turns[1].id,), (turns[2].id,)]
+
+
+def test_stop_ends_the_writing_of_notes_and_keeps_what_is_written(
+    service: Service, writer: Writer, longer: str
+) -> None:
+    writer.wrote, writer.later = (WrittenNote(OSLO),), [WrittenNote(BERGEN)]
+    writer.meanwhile = lambda: service.stop("ada", longer)
+    *_, last = events = list(service.remember("ada", longer, draft=True))
+    assert isinstance(last, NotesWritten)
+    assert [note.text for note in last.notes] == [OSLO]
+    assert sum(isinstance(event, Begun) for event in events) == 1
 
 
 def test_what_is_saved_and_on_already_is_not_added_again(remember: Remember, store: OwnerStore) -> None:

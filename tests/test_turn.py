@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import PATIENCE, WatchedModel
 
+from chat.encoding import Encoder
 from chat.engine import Prefilling, Queued
 from chat.errors import ConversationBusy, EngineError, InputError, MarginaliaError, NotFound, PromptTooLong, StoreError
 from chat.local_model import LocalModel, start_model
@@ -215,7 +216,7 @@ def test_a_reply_stops_where_the_model_was_taught_to_and_the_stop_token_is_no_te
     assert completion.finish_reason == "stop"
     assert completion.token_ids[-1] == stop_id
     assert len(completion.token_ids) == 1 + sum(len(handed) == 1 for handed in watched.handed)
-    assert completion.text == loaded.tokenizer.decode(completion.token_ids[:-1])
+    assert completion.text == Encoder(loaded.tokenizer).decode(completion.token_ids[:-1])
 
 
 def test_a_character_that_is_not_whole_yet_is_not_shown(begin: Callable[..., Run]) -> None:

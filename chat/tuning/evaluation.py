@@ -20,7 +20,8 @@ from chat.tuning.stories import StoryTeller
 from chat.tuning.words import Words
 from chat.turn import Done
 from chat.types import Sampling
-from chat.ui.service import NotesWritten, Service
+from chat.ui.note_taking import NotesWritten
+from chat.ui.service import Service
 
 EVALUATION_SEED = 1
 LONGEST_REPLY = 64

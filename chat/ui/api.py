@@ -14,8 +14,9 @@ from chat.errors import InputError, MarginaliaError
 from chat.prompt import checked_message
 from chat.turn import Begun, Done, Replying
 from chat.types import Note, Sampling
+from chat.ui.note_taking import NotesWritten
 from chat.ui.owner import owner_of
-from chat.ui.service import NotesWritten, Service
+from chat.ui.service import Service
 
 HERE: Any = None
 """Stands for the request, which Gradio hands in itself."""

@@ -14,7 +14,7 @@ from chat.ui.chat_parts import ChatParts
 from chat.ui.chat_screen import ChatScreen
 from chat.ui.frame import UPDATES_A_SECOND, Updates, alert
 from chat.ui.gaze import Gaze
-from chat.ui.service import NotesWritten
+from chat.ui.note_taking import ExchangeTaken, NoteEvent, NotesWritten
 from chat.ui.store import PersonStore
 from chat.ui.turn_view import running_turn, status_of
 from chat.ui.visible import escaped
@@ -22,7 +22,7 @@ from chat.ui.visible import escaped
 NOTES_ASKED = "Write notes from this conversation."
 
 Events = Generator[TurnEvent, None, None]
-NoteEvents = Generator[TurnEvent | NotesWritten, None, None]
+NoteEvents = Generator[NoteEvent, None, None]
 
 
 class Following:
@@ -37,7 +37,7 @@ class Following:
         yield from self._while_looking(store, gaze, self._turn_updates(store, gaze, message, events))
 
     def notes(self, store: PersonStore, gaze: Gaze, events: NoteEvents) -> Iterator[Updates]:
-        """The writing of notes: its prompt is shown like any other, then the drafts."""
+        """The writing of notes: each prompt is shown like any other, then the drafts."""
         yield from self._while_looking(store, gaze, self._note_updates(store, gaze, events))
 
     def _while_looking(
@@ -85,7 +85,7 @@ class Following:
             self._screen.ended(turn_id)
 
     def _note_updates(self, store: PersonStore, gaze: Gaze, events: NoteEvents) -> Generator[Updates, None, None]:
-        parts, turn_id = self._parts, ""
+        parts, turn_id, exchange = self._parts, "", ""
         yield {parts.error: "", **self._screen.busy()}
         try:
             with closing(events):
@@ -97,8 +97,11 @@ class Following:
                         yield shown | {parts.panel: self._screen.panel(store, turn_id, gaze.view)}
                     elif isinstance(event, NotesWritten):
                         yield self._notes_drafted(store, gaze, event)
+                    elif isinstance(event, ExchangeTaken):
+                        self._screen.ended(turn_id)
+                        exchange = f"Exchange {event.number:,} of {event.of:,} · "
                     else:
-                        yield {parts.status: _status(event)}
+                        yield {parts.status: exchange + _status(event)}
         except MarginaliaError as error:
             yield self._screen.whole(store, gaze) | {parts.error: alert(str(error))}
         finally:
@@ -108,6 +111,8 @@ class Following:
         self._screen.ended(written.turn_id)
         count = len(written.notes)
         said = f"{count} draft{'' if count == 1 else 's'} to review." if count else "The model found nothing to note."
+        if written.unread:
+            said += f" {written.unread:,} of the exchanges did not fit into a prompt beside the saved notes."
         return self._screen.whole(store, gaze) | {
             self._parts.panel: self._screen.panel(store, written.turn_id, gaze.view),
             self._parts.shown_turn: written.turn_id,

@@ -43,9 +43,10 @@ def drafts_after(store: PersonStore, turns: Sequence[Turn]) -> str:
 
     Once the conversation goes on, what is said next matters more than a review that can be had at any time.
     """
-    last = next((turn.id for turn in reversed(turns) if turn.reply or not turn.finish_reason), None)
+    last = next((turn for turn in reversed(turns) if turn.reply or not turn.finish_reason), None)
     drafts, saved = _drafts_and_saved(store)
-    here = [note for note in drafts if last in note.source_turn_ids]
+    ids = {turn.id for turn in turns}
+    here = [n for n in drafts if last and n.created_at > last.created_at and not ids.isdisjoint(n.source_turn_ids)]
     return draft_list(here, _sources(store, here), saved) + drafts_elsewhere(len(drafts) - len(here))
 
 

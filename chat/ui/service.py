@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 
 from chat.compare import Pane, PaneFailed, run_compare
-from chat.errors import EngineError, InputError
+from chat.errors import InputError
 from chat.local_model import LocalModel
-from chat.note_writing import NoteWriting, WrittenNote
+from chat.note_writing import NoteWriting
 from chat.prompt import checked_message
-from chat.turn import Done, TurnEvent, TurnRequest, run_turn
-from chat.types import Completion, ModelInfo, Note, Receipt, Sampling
+from chat.turn import TurnEvent, TurnRequest, run_turn
+from chat.types import ModelInfo, Sampling
+from chat.ui.note_taking import LONGEST_NOTES, NOTES_LABEL, NoteEvent, NoteTaking
 from chat.ui.store import PersonStore
 from chat.ui.visible import shortened
-
-# A reply of notes is a handful of lines.
-LONGEST_NOTES = 256
-NOTES_LABEL = "request for notes"
-
-
-@dataclass(frozen=True)
-class NotesWritten:
-    """The notes that came out of a conversation, saved; `turn_id` is the model call that wrote them."""
-
-    turn_id: str
-    notes: tuple[Note, ...]
 
 
 class Service:
@@ -77,49 +65,28 @@ class Service:
             for stop in self._running.get((owner, conversation_id), ()):
                 stop.set()
 
-    def remember(
-        self, owner: str, conversation_id: str, draft: bool
-    ) -> Generator[TurnEvent | NotesWritten, None, None]:
-        """Have the model write notes from a conversation; the last event is NotesWritten.
+    def remember(self, owner: str, conversation_id: str, draft: bool) -> Generator[NoteEvent, None, None]:
+        """Have the model write notes on a conversation; the last event is NotesWritten.
 
-        The request is a turn like any other, with a prompt and a receipt to look at, in a conversation of its own.
+        Each request is a turn like any other, with a prompt and a receipt to look at, in a conversation of its own.
         The notes that are switched on stand in its prompt, whatever the chat's own memory switch says: only so can
         the model leave out what is saved already, and say which note is outdated.
         """
         store = self.store_of(owner)
-        history = store.load_history(conversation_id)
-        sources = tuple(turn.id for turn in history.turns if turn.reply)
-        if not sources:
+        exchanges = tuple(turn for turn in store.load_history(conversation_id).turns if turn.reply)
+        if not exchanges:
             raise InputError("There is nothing to take notes from yet. Say something first.")
         request = TurnRequest(
             conversation_id=store.new_conversation("notes", "Notes", about=conversation_id),
             message=self._note_writing.request,
-            reads=conversation_id,
-            use_memory=True,
+            reads=None,
             sampling=Sampling(max_new_tokens=usual_length(self.model.info, LONGEST_NOTES)),
             label=NOTES_LABEL,
-            position=0,
             lane=owner,
         )
-        with (
-            self._stoppable(owner, conversation_id) as stop,
-            closing(run_turn(request, store, self.model, stop)) as turn,
-        ):
-            for event in turn:
-                yield event
-        assert isinstance(event, Done), "a turn's last event is Done"
-        if event.error:
-            raise EngineError(event.error)
-        yield NotesWritten(event.receipt.turn_id, self._save_notes(store, event.receipt, sources, draft))
-
-    def _save_notes(
-        self, store: PersonStore, receipt: Receipt, sources: tuple[str, ...], draft: bool
-    ) -> tuple[Note, ...]:
-        unread = {dropped.source_turn_id for dropped in receipt.prompt.dropped}
-        read = tuple(source for source in sources if source not in unread)
-        written = self._note_writing.notes_in(_whole_lines(receipt.completion))
-        new = _new_notes(written, store.notes(), receipt)
-        return tuple(store.add_note(note.text, "model", draft, read, outdated) for note, outdated in new)
+        taking = NoteTaking(store, self.model, self._note_writing, draft)
+        with self._stoppable(owner, conversation_id) as stop:
+            yield from taking.run(request, exchanges, stop)
 
     def new_comparison(self, owner: str, question: object, conversation_id: str | None) -> str:
         """A place to record a comparison in; its id is also what stops it. Goes with the conversation compared."""
@@ -153,33 +120,3 @@ class Service:
 def usual_length(model: ModelInfo, longest: int) -> int:
     """A reply's length to begin with: what was meant, or a quarter of a small context window."""
     return min(longest, model.context_window // 4)
-
-
-def _new_notes(
-    written: tuple[WrittenNote, ...], shelf: tuple[Note, ...], receipt: Receipt
-) -> tuple[tuple[WrittenNote, str | None], ...]:
-    """What is neither in use nor waiting for review already, each with the id of the note that it replaces.
-
-    Only a note in this prompt can be replaced: the model has read no other, and may fit one only by chance.
-    """
-    known = {_gist(note.text) for note in shelf if note.enabled or note.draft}
-    in_prompt = {segment.note_id for segment in receipt.prompt.segments}
-    read = {_gist(note.text): note.id for note in shelf if note.id in in_prompt and note.enabled}
-    return tuple(
-        (note, read.get(_gist(note.replaces)) if note.replaces else None)
-        for note in written
-        if _gist(note.text) not in known
-    )
-
-
-def _gist(text: str) -> str:
-    """A note's text as it is compared with another: in one case, with single blanks, without a full stop at its end."""
-    return " ".join(text.casefold().split()).removesuffix(".").rstrip()
-
-
-def _whole_lines(completion: Completion) -> str:
-    """A reply without a last line that was cut off in the middle, unless it is the only one."""
-    before, _, _ = completion.text.rpartition("\n")
-    if completion.finish_reason == "stop" or (not before and completion.finish_reason == "length"):
-        return completion.text
-    return before

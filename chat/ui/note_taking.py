@@ -1,0 +1,133 @@
+"""The writing of notes on a conversation: one model call for each exchange, each a turn with a receipt of its own.
+
+A small model that has a whole conversation before it leaves facts out; of one exchange at a time it notes them all
+(tests/bench/LOG.md, 2026-11-23). The one before it is read too, and what is drafted on the way stands among the saved
+notes of the next call, so that a later correction replaces it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from chat.errors import EngineError
+from chat.local_model import LocalModel
+from chat.note_writing import EXCHANGES_READ_FOR_NOTES, NoteWriting
+from chat.turn import Done, TurnEvent, TurnRequest, run_turn
+from chat.types import Completion, Note, PastTurn, Receipt
+from chat.ui.store import PersonStore
+
+# A reply of notes is a handful of lines.
+LONGEST_NOTES = 256
+NOTES_LABEL = "request for notes"
+
+
+@dataclass(frozen=True)
+class ExchangeTaken:
+    """The model is about to write notes on this exchange, counted from 1, of so many."""
+
+    number: int
+    of: int
+
+
+@dataclass(frozen=True)
+class NotesWritten:
+    """The notes that came out of a conversation, saved; `turn_id` is the last model call that wrote any.
+
+    `unread` exchanges did not fit into a prompt beside the saved notes.
+    """
+
+    turn_id: str
+    notes: tuple[Note, ...]
+    unread: int = 0
+
+
+NoteEvent = TurnEvent | ExchangeTaken | NotesWritten
+
+
+class NoteTaking:
+    """Takes notes on exchanges, the oldest first. `written` are those of them that still hold."""
+
+    def __init__(self, store: PersonStore, model: LocalModel, note_writing: NoteWriting, draft: bool) -> None:
+        self.written: dict[str, Note] = {}
+        self._store = store
+        self._model = model
+        self._note_writing = note_writing
+        self._draft = draft
+
+    def run(
+        self, request: TurnRequest, exchanges: tuple[PastTurn, ...], stop: threading.Event
+    ) -> Generator[NoteEvent, None, None]:
+        """One call for each exchange, each as `request` has it; the last event is NotesWritten. Ends early on `stop`.
+
+        Raises EngineError if the model fails; what was written until then is saved.
+        """
+        assert exchanges, "there is something to take notes from"
+        shown, unread = "", 0
+        for place, exchange in enumerate(exchanges):
+            yield ExchangeTaken(place + 1, len(exchanges))
+            read = exchanges[max(0, place + 1 - EXCHANGES_READ_FOR_NOTES) : place + 1]
+            asked = replace(request, reads=read, drafts=self._drafts(), position=place)
+            receipt = yield from self._call(asked, stop)
+            if exchange.id in {dropped.source_turn_id for dropped in receipt.prompt.dropped}:
+                unread += 1
+            elif self._save(receipt, exchange.id):
+                shown = receipt.turn_id
+            if stop.is_set():
+                break
+        yield NotesWritten(shown or receipt.turn_id, tuple(self.written.values()), unread)
+
+    def _call(self, request: TurnRequest, stop: threading.Event) -> Generator[TurnEvent, None, Receipt]:
+        with closing(run_turn(request, self._store, self._model, stop)) as turn:
+            for event in turn:
+                yield event
+        assert isinstance(event, Done), "a turn's last event is Done"
+        if event.error:
+            raise EngineError(event.error)
+        return event.receipt
+
+    def _drafts(self) -> tuple[Note, ...]:
+        return tuple(self.written.values()) if self._draft else ()
+
+    def _save(self, receipt: Receipt, source: str) -> bool:
+        """Save what is neither in use nor waiting for review already; whether there was any."""
+        known = {_gist(note.text) for note in self._store.notes() if note.enabled or note.draft}
+        lines = self._note_writing.notes_in(_whole_lines(receipt.completion))
+        new = [line for line in lines if _gist(line.text) not in known]
+        # Only a note in this prompt can be replaced: the model has read no other, and may fit one only by chance.
+        in_prompt = {segment.note_id for segment in receipt.prompt.segments}
+        for line in new:
+            readable = {_gist(note.text): note for note in self._readable() if note.id in in_prompt}
+            self._add(line.text, source, readable.get(_gist(line.replaces)) if line.replaces else None)
+        return bool(new)
+
+    def _readable(self) -> tuple[Note, ...]:
+        """The notes in use, and those written on the way, as they are now."""
+        in_use = (note for note in self._store.notes() if note.enabled)
+        return tuple(note for note in in_use if not note.draft or note.id in self.written)
+
+    def _add(self, text: str, source: str, outdated: Note | None) -> None:
+        if outdated is not None and outdated.id in self.written:
+            # Nobody has seen it yet: what it was to replace, the new one replaces.
+            del self.written[outdated.id]
+            self._store.delete_note(outdated.id)
+            replaces = outdated.replaces
+        else:
+            replaces = outdated.id if outdated else None
+        note = self._store.add_note(text, "model", self._draft, (source,), replaces)
+        self.written[note.id] = note
+
+
+def _gist(text: str) -> str:
+    """A note's text as it is compared with another: in one case, with single blanks, without a full stop at its end."""
+    return " ".join(text.casefold().split()).removesuffix(".").rstrip()
+
+
+def _whole_lines(completion: Completion) -> str:
+    """A reply without a last line that was cut off in the middle, unless it is the only one."""
+    before, _, _ = completion.text.rpartition("\n")
+    if completion.finish_reason == "stop" or (not before and completion.finish_reason == "length"):
+        return completion.text
+    return before
