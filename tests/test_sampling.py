@@ -127,3 +127,18 @@ def test_the_seed_decides_the_draws_and_nothing_else_does() -> None:
     torch.rand(7)
     assert path(2**63 - 1) == first
     assert path(1) != first
+
+
+def test_a_large_vocabulary_is_drawn_from_as_a_small_one_is() -> None:
+    # The same eight tokens, far apart in a vocabulary that rules out all others.
+    large = torch.full((5_000,), -torch.inf)
+    large[::700] = LOGITS
+    for sampling in (
+        Sampling(temperature=1.0, seed=5),
+        Sampling(temperature=1.0, top_p=0.9),
+        Sampling(temperature=2, top_k=6),
+    ):
+        places = Counter({token // 700: times for token, times in draw(large, sampling).items()})
+        assert sum(places.values()) == DRAWS
+        assert {700 * place for place in places} == draw(large, sampling).keys()
+        assert places == draw(LOGITS, sampling)

@@ -1,12 +1,21 @@
-"""The choice of the next token from the model's logits."""
+"""The choice of the next token from the model's logits.
+
+By numpy, on the thread that asks: torch would share out work this small among threads of its own, which, asleep beside
+the engine's, take longer to wake than the work takes (tests/bench/LOG.md, 2026-11-23).
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from chat.types import Sampling
 
-_FEW = 512
+# Differences of logits stay finite when they are divided by it.
+_LEAST_TEMPERATURE = 1e-30
+# Sums over stretches of so many, and then within one, take a fraction of the time of one running sum.
+_STRETCH = 256
 
 
 def make_generator(sampling: Sampling) -> torch.Generator:
@@ -15,41 +24,48 @@ def make_generator(sampling: Sampling) -> torch.Generator:
 
 
 def choose_token(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """Choose a token id from logits of shape (vocabulary,).
+    """Choose a token id from logits of shape (vocabulary,). Raises ValueError if they are no numbers.
 
     Temperature 0 takes the likeliest. Otherwise the logits are divided by the temperature, cut to the `top_k`
     likeliest, cut to the smallest set whose probability reaches `top_p` (nucleus sampling, Holtzman et al. 2020,
     arXiv:1904.09751), and drawn from.
     """
+    values: NDArray[np.float32] = logits.float().cpu().numpy()
     if sampling.temperature == 0:
-        return int(logits.argmax())
-    # In double: no temperature is too small for it.
-    logits = logits.double().cpu()
-    probabilities = ((logits - logits.max()) / sampling.temperature).softmax(dim=-1)
+        return int(values.argmax())
+    with np.errstate(all="ignore"):
+        weights = np.exp((values - values.max()) / np.float32(max(sampling.temperature, _LEAST_TEMPERATURE)))
     if not sampling.top_k and sampling.top_p >= 1:
-        return _draw(probabilities, generator)
-    likeliest, ids = _likeliest(probabilities, sampling)
-    before = likeliest.cumsum(dim=-1) - likeliest
+        return _draw(weights, generator)
+    ids = _likeliest(weights, sampling)
+    likeliest = weights[ids].astype(np.float64)
+    before = likeliest.cumsum() - likeliest
     return int(ids[_draw(likeliest * (before < sampling.top_p * likeliest.sum()), generator)])
 
 
-def _likeliest(probabilities: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
-    """At least all tokens that may be drawn, down from the likeliest; mostly a few hundred hold what is asked for."""
-    size = len(probabilities)
-    few = min(sampling.top_k or _FEW, size)
-    likeliest, ids = probabilities.topk(few)
-    if sampling.top_k or float(likeliest.sum()) >= sampling.top_p:
-        return likeliest, ids
-    return probabilities.topk(size)
+def _likeliest(weights: NDArray[np.float32], sampling: Sampling) -> NDArray[np.intp]:
+    """At least all tokens that may be drawn, down from the likeliest."""
+    size = len(weights)
+    if sampling.top_k:
+        ids = np.argpartition(weights, -min(sampling.top_k, size))[-min(sampling.top_k, size) :]
+    else:
+        # All that are rarer than this hold, together, less than what `top_p` leaves out.
+        ids = np.flatnonzero(weights >= weights.sum(dtype=np.float64) * (1 - sampling.top_p) / size)
+    return ids[np.argsort(-weights[ids], kind="stable")]
 
 
-def _draw(weights: torch.Tensor, generator: torch.Generator) -> int:
-    """A place, drawn in proportion to the weights, by one number from the source of chance.
-
-    Raises ValueError for weights that are no numbers.
-    """
-    reached = weights.cumsum(dim=-1)
-    if not torch.isfinite(reached[-1]):
+def _draw(weights: NDArray[np.floating], generator: torch.Generator) -> int:
+    """A place, drawn in proportion to the weights, by one number from the source of chance."""
+    starts = np.arange(0, len(weights), _STRETCH)
+    reached = np.add.reduceat(weights, starts, dtype=np.float64).cumsum()
+    if not np.isfinite(reached[-1]):
         raise ValueError("its logits are not numbers")
-    point = torch.rand(1, generator=generator, dtype=torch.float64) * reached[-1]
-    return int(torch.searchsorted(reached, point, right=True).clamp(max=len(weights) - 1))
+    point = torch.rand(1, generator=generator, dtype=torch.float64).item() * reached[-1]
+    stretch = _place(reached, point)
+    start, before = int(starts[stretch]), reached[stretch - 1] if stretch else 0.0
+    return start + _place(weights[start : start + _STRETCH].cumsum(dtype=np.float64), point - before)
+
+
+def _place(reached: NDArray[np.float64], point: float) -> int:
+    """Where a running sum passes a point; however both were rounded, where something was added to it."""
+    return int(np.searchsorted(reached, np.clip(point, 0, np.nextafter(reached[-1], 0)), side="right"))
