@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,9 +21,9 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from runners import LlamaCpp, Ours, PlainGenerate, Runner, Speed, of_several
+from runners import Apart, LlamaCpp, Ours, PlainGenerate, Speed, of_several
 
-from chat.config import BASE_MODEL, Settings
+from chat.config import BASE_MODEL, Precision, Settings
 from chat.engine.prefix_cache import DEFAULT_MAX_BYTES
 from chat.weights import LoadedModel, load_model
 
@@ -37,9 +38,8 @@ def main() -> int:
     flags = _parser().parse_args()
     console = Console()
     packed = load_model(BASE_MODEL, flags.data_dir, None, console.print, flags.precision)
-    whole = load_model(BASE_MODEL, flags.data_dir, None, console.print, "fp32")
     text = _text(packed)
-    alone = _side_by_side(packed, whole, flags, text)
+    alone = _side_by_side(flags, text)
     figures = {
         **_against_others(alone),
         **_turns(packed, text, flags.rounds),
@@ -69,16 +69,21 @@ def _text(loaded: LoadedModel) -> list[int]:
     return (ids * (max(HISTORIES) // len(ids) + 2))[: max(HISTORIES) + 100]
 
 
-def _side_by_side(
-    packed: LoadedModel, whole: LoadedModel, flags: argparse.Namespace, text: Sequence[int]
-) -> dict[tuple[str, int], Speed]:
+def _ours(precision: Precision, data_dir: Path) -> Ours:
+    return Ours(load_model(BASE_MODEL, data_dir, None, print, precision))
+
+
+def _plain_generate(data_dir: Path) -> PlainGenerate:
+    return PlainGenerate(load_model(BASE_MODEL, data_dir, None, print, "fp32"))
+
+
+def _side_by_side(flags: argparse.Namespace, text: Sequence[int]) -> dict[tuple[str, int], Speed]:
     """Each runner at each length of context, in turn, several times."""
-    ours = Ours(packed)
     gguf = next((flags.data_dir / "models").glob("*.gguf"))
-    runners: dict[str, Runner] = {
-        "marginalia": ours,
-        "llama.cpp": LlamaCpp(gguf, max(CONTEXTS) + WRITTEN),
-        "transformers": PlainGenerate(whole),
+    runners = {
+        "marginalia": Apart(partial(_ours, flags.precision, flags.data_dir)),
+        "llama.cpp": Apart(partial(LlamaCpp, gguf, max(CONTEXTS) + WRITTEN)),
+        "transformers": Apart(partial(_plain_generate, flags.data_dir)),
     }
     kept: dict[tuple[str, int], list[Speed]] = {}
     for seed in track(range(-1, flags.rounds), "Alone"):
@@ -87,7 +92,8 @@ def _side_by_side(
                 speed = runner.run(text[:context], WRITTEN, seed % 100)
                 if seed >= 0:
                     kept.setdefault((name, context), []).append(speed)
-    ours.close()
+    for runner in runners.values():
+        runner.close()
     return {place: of_several(speeds) for place, speeds in kept.items()}
 
 

@@ -5,9 +5,11 @@ Each reads a prompt and then writes tokens at temperature 1, so that nothing tha
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -33,6 +35,42 @@ class Runner(Protocol):
 
     def run(self, prompt: Sequence[int], tokens: int, seed: int) -> Speed:
         """How long it took."""
+
+
+class Apart:
+    """A runner in a process of its own, where no other's threads stand in its way.
+
+    In one process llama.cpp wrote 27 tokens a second instead of 90: the runtime that its threads wait in lets them
+    sleep once there are more than cores, torch's included (tests/bench/LOG.md, 2026-11-23).
+    """
+
+    def __init__(self, make: Callable[[], Runner]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._here, there = context.Pipe()
+        self._process = context.Process(target=_obey, args=(make, there), daemon=True)
+        self._process.start()
+        there.close()
+
+    def run(self, prompt: Sequence[int], tokens: int, seed: int) -> Speed:
+        """How long it took there."""
+        self._here.send((prompt, tokens, seed))
+        speed: Speed = self._here.recv()
+        return speed
+
+    def close(self) -> None:
+        """End its process."""
+        self._here.close()
+        self._process.join()
+
+
+def _obey(make: Callable[[], Runner], pipe: Connection) -> None:
+    runner = make()
+    while True:
+        try:
+            asked = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(runner.run(*asked))
 
 
 class Ours:

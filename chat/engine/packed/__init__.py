@@ -1,7 +1,7 @@
 """The forward pass of packed models: compiled for this processor, one function a pass.
 
-`vectors` has the few loops that are written for the processor's vector unit, `forward_pass` the arithmetic of a pass in
-their terms, `packed_forward` what the engine sees.
+`instructions` has the processor's vector instructions, `vectors` the few loops that are written in them, `barrier`
+where threads meet, `forward_pass` the arithmetic of a pass in their terms, `packed_forward` what the engine sees.
 """
 
 import hashlib

@@ -17,13 +17,18 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from chat.engine.packed.vectors import MOST_QUERIES, meet, mixture, product, put_half, scores
+from chat.engine.packed.barrier import meet
+from chat.engine.packed.vectors import (
+    MOST_QUERIES,
+    exponentials,
+    gate,
+    mixture,
+    product,
+    put_half,
+    scores,
+    to_bytes,
+)
 from chat.packed_model import GROUP, LANES
-
-_LOG2_E = np.float32(1.4426950408889634)
-# 2^z on [0, 1): the terms of exp(z ln 2), the last fitted so that the error stays below 2e-7.
-_C1, _C2, _C3 = np.float32(0.6931472), np.float32(0.2402265), np.float32(0.05550411)
-_C4, _C5 = np.float32(0.009618129), np.float32(0.0013333558)
 
 
 class Weights(NamedTuple):
@@ -137,24 +142,16 @@ def _norm(values, norm, epsilon, out):
         out[place] = values[place] * factor * norm[place]
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(nogil=True, cache=True)
 def _to_bytes(values, row, scratch):
-    """Each group of a row as whole numbers from -127 to 127 and a scale."""
-    size = values.shape[0]
-    codes = scratch.codes[row * size : (row + 1) * size]
-    groups = size // GROUP
-    for group in range(groups):
-        largest = np.float32(0)
-        for place in range(group * GROUP, (group + 1) * GROUP):
-            largest = max(largest, abs(values[place]))
-        inverse = np.float32(127) / largest if largest > 0 else np.float32(0)
-        total = np.int32(0)
-        for place in range(group * GROUP, (group + 1) * GROUP):
-            code = np.int32(np.rint(values[place] * inverse))
-            codes[place] = code
-            total += code
-        scratch.scales[row * groups + group] = largest / np.float32(127)
-        scratch.offsets[row * groups + group] = -128 * total
+    groups = values.shape[0] // GROUP
+    to_bytes(
+        values.ctypes.data,
+        groups,
+        scratch.codes.ctypes.data + row * values.shape[0],
+        scratch.scales.ctypes.data + row * groups * 4,
+        scratch.offsets.ctypes.data + row * groups * 4,
+    )
 
 
 @njit(nogil=True, cache=True)
@@ -189,17 +186,15 @@ def _add(thread, threads, weights, inputs, hidden, scratch):
             hidden[row, place] += scratch.added[row, place]
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(nogil=True, cache=True)
 def _gate(thread, threads, weights, shape, rows, scratch):
     """SwiGLU (Shazeer 2020, arXiv:2002.05202): a thread has the same rows of both halves."""
     _multiply(thread, threads, weights, shape.width, rows, scratch, scratch.gated, 0, shape.inner)
     _multiply(thread, threads, weights, shape.width, rows, scratch, scratch.gated, shape.inner, shape.inner)
     first, end = _share(thread, threads, shape.inner // LANES)
     for row in range(rows):
-        gated, inner = scratch.gated[row], scratch.inner[row]
-        for place in range(first * LANES, end * LANES):
-            gate = gated[place]
-            inner[place] = gate / (np.float32(1) + np.float32(math.exp(-gate))) * gated[shape.inner + place]
+        gates = scratch.gated[row].ctypes.data + first * LANES * 4
+        gate(gates, gates + shape.inner * 4, scratch.inner[row].ctypes.data + first * LANES * 4, end - first)
 
 
 @njit(nogil=True, cache=True)
@@ -288,13 +283,7 @@ def _softmax(weights, count, filled):
     largest = np.float32(-np.inf)
     for at in range(count):
         largest = max(largest, weights[at])
-    bits = weights.view(np.int32)
-    for at in range(count):
-        power = max((weights[at] - largest) * _LOG2_E, np.float32(-126))
-        whole = np.floor(power)
-        z = power - whole
-        weights[at] = np.float32(1) + z * (_C1 + z * (_C2 + z * (_C3 + z * (_C4 + z * _C5))))
-        bits[at] += np.int32(whole) << 23
+    exponentials(weights.ctypes.data, largest, (count + LANES - 1) // LANES)
     total = np.float32(0)
     for at in range(count):
         total += weights[at]

@@ -98,9 +98,10 @@ class PackedForward:
         assert 0 < len(token_ids) <= _MOST_ROWS, "the prefix cache works in blocks of at most 128"
         cache.make_room(len(token_ids))
         rows = [(token_id, cache, cache.length + place) for place, token_id in enumerate(token_ids)]
-        logits = self._run(rows, wanted=1)
+        logits = _zeros((1, self._shape.vocabulary), np.float32)
+        self._run(rows, logits)
         cache.length += len(token_ids)
-        return logits[0]
+        return torch.from_numpy(logits[0])
 
     def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[PackedCache]) -> Sequence[torch.Tensor]:
         """Read the next tokens of each request; the logits that follow each token."""
@@ -108,23 +109,23 @@ class PackedForward:
         for token_ids, cache in zip(ahead, caches, strict=True):
             cache.make_room(len(token_ids))
             rows += [(token_id, cache, cache.length + place) for place, token_id in enumerate(token_ids)]
-        parts = [rows[start : start + _MOST_ROWS] for start in range(0, len(rows), _MOST_ROWS)]
-        logits = torch.cat([self._run(part, wanted=len(part)) for part in parts])
+        logits = _zeros((len(rows), self._shape.vocabulary), np.float32)
+        for start in range(0, len(rows), _MOST_ROWS):
+            self._run(rows[start : start + _MOST_ROWS], logits[start : start + _MOST_ROWS])
         for token_ids, cache in zip(ahead, caches, strict=True):
             cache.length += len(token_ids)
-        return torch.split(logits, [len(token_ids) for token_ids in ahead])
+        return torch.split(torch.from_numpy(logits), [len(token_ids) for token_ids in ahead])
 
-    def _run(self, read: Sequence[_Row], wanted: int) -> torch.Tensor:
-        """Read tokens; the logits that follow the last `wanted` of them."""
+    def _run(self, read: Sequence[_Row], logits: NDArray[np.float32]) -> None:
+        """Read tokens; write the logits that follow the last of them, as many as there is room for."""
         token_ids, caches, places = zip(*read, strict=True)
         self._reach(max(places) + 1)
-        logits = _zeros((wanted, self._shape.vocabulary), np.float32)
         rows = Rows(
             hidden=self._embeddings[list(token_ids)].astype(np.float32),
             places=np.array(places, np.int64),
             caches=np.array([cache.held.ctypes.data for cache in caches], np.int64),
             capacities=np.array([cache.capacity for cache in caches], np.int64),
-            wanted=wanted,
+            wanted=len(logits),
             logits=logits,
         )
         rest = (self._threads, self._arrivals.ctypes.data, self._shape, self._weights, rows, self._scratch)
@@ -132,7 +133,6 @@ class PackedForward:
         run(0, *rest)
         for other in others:
             other.result()
-        return torch.from_numpy(logits)
 
     def _reach(self, positions: int) -> None:
         """Have room and rotations for so many positions."""
