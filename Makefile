@@ -27,10 +27,10 @@ test: check browser ## check everything: style, types and all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 tune: $(TUNES) ## train the default model's adapter from nothing (hours); ARGS="--ship" puts it into the package
-	@$(BIN)/python tune.py $(ARGS)
+	@$(BIN)/python app.py tune $(ARGS)
 
 evaluate: $(INSTALLED) ## judge a model by the held-out stories (minutes); pass ARGS="--model smollm2-base"
-	@$(BIN)/python evaluate.py $(ARGS)
+	@$(BIN)/python app.py evaluate $(ARGS)
 
 bench: $(BENCHES) browser ## measure the engine beside llama.cpp and transformers
 	@PYTHONPATH=tests $(BIN)/python tests/bench/run.py $(ARGS)
@@ -40,7 +40,7 @@ check: $(TESTED) ## check style and types only
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/mypy app.py tune.py evaluate.py
+	@$(BIN)/mypy app.py
 
 browser: # the browser that the page's tests drive
 	@if command -v chromium chromium-browser google-chrome >/dev/null; then exit 0; fi; \

