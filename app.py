@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -93,13 +94,16 @@ def _serve(settings: Settings, database: Database) -> None:
         settings.precision,
         settings.device,
     )
-    model = start_model(loaded, report=console.print)
+    with ThreadPoolExecutor(1) as pool:
+        # The weights are hashed while Gradio is imported: one computes, the other mostly reads small files.
+        starting = pool.submit(start_model, loaded, report=console.print)
 
-    from chat.ui.pages import build_pages
-    from chat.ui.server import Server, build_server
-    from chat.ui.service import Service
-    from memory.notes import NOTE_WRITING
+        from chat.ui.pages import build_pages
+        from chat.ui.server import Server, build_server
+        from chat.ui.service import Service
+        from memory.notes import NOTE_WRITING
 
+        model = starting.result()
     service = Service(model, database.for_owner, NOTE_WRITING)
     pages = build_pages(service, shipped_card(), tells_of=TUNED.id)
     app = build_server(pages, settings.host)

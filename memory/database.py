@@ -10,13 +10,10 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url, update
 
 from chat.errors import InputError, StoreError
+from memory.migrations import is_current
 from memory.store import OwnerStore
 from memory.tables import MAX_OWNER_CHARACTERS, TurnRow
 from memory.transactions import NO_DATABASE, WRITES, Transactions, translated
@@ -55,7 +52,11 @@ def open_database(url: str) -> Database:
         with translated(shown):
             _prepare_place(parsed, shown)
             with engine.execution_options(**{WRITES: True}).begin() as connection:
-                _upgrade(connection, shown)
+                if not is_current(connection):
+                    # alembic takes a third of a second to import, and is needed once a version.
+                    from memory.migrations.upgrade import upgrade
+
+                    upgrade(connection, shown)
                 _interrupt_running_turns(connection)
     except BaseException:
         engine.dispose()
@@ -118,20 +119,6 @@ def _prepare_place(url: URL, shown: str) -> None:
     # SQLite takes a file of less than one page for an empty database, and would write over somebody's text.
     if path.is_file() and 0 < path.stat().st_size < _LEAST_PAGE_BYTES:
         raise StoreError(NO_DATABASE.format(shown=shown))
-
-
-def _upgrade(connection: Connection, shown: str) -> None:
-    config = Config()
-    config.set_main_option("script_location", "memory:migrations")
-    config.attributes["connection"] = connection
-    known = {step.revision for step in ScriptDirectory.from_config(config).walk_revisions()}
-    unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
-    if unknown:
-        raise StoreError(
-            f"The database {shown} was written by a newer Marginalia (schema “{min(unknown)}”). "
-            "Update this one, or choose another database with --database-url."
-        )
-    command.upgrade(config, "head")
 
 
 def _interrupt_running_turns(connection: Connection) -> None:

