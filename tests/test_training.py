@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 
 from chat.encoding import Encoder
 from chat.prompt import SYSTEM_TEXT, Budget, assemble_prompt
@@ -143,6 +144,21 @@ def test_a_run_that_has_ended_goes_on_with_another_cycle(
     trained(tiny_qwen, example, two, tmp_path / "longer")
     assert losses(tmp_path / "longer") == losses(tmp_path / "whole")
     assert len(losses(tmp_path / "whole")) == 9
+    assert Adapter(tmp_path / "longer" / "adapter").sha256 == Adapter(tmp_path / "whole" / "adapter").sha256
+
+
+def test_the_adapter_is_the_mean_of_what_it_was_at_the_end_of_each_cycle(
+    tiny_qwen: LoadedModel, example: Callable[[int], Example], tmp_path: Path
+) -> None:
+    two = replace(RECIPE, cycles=(CYCLE, Cycle(3, 1e-2, warmup_steps=1)))
+    trained(tiny_qwen, example, two, tmp_path)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    first, last = state["ends"]
+    shipped = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    for name, tensor in shipped.items():
+        assert torch.equal(tensor, ((first[name] + last[name]) / 2).to(torch.bfloat16)), name
+        assert torch.equal(last[name], state["adapter"][name])
+    assert any(not torch.equal(first[name], last[name]) for name in shipped)
 
 
 def test_kept_replies_cost_nothing_until_the_model_leaves_what_the_base_model_says(
@@ -198,6 +214,6 @@ def test_the_package_carries_an_adapter_of_at_most_25_mb_with_its_whole_loss_cur
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 25_000_000
     figures = json.loads((SHIPPED / "training.json").read_text())
     card = shipped_card()
-    assert [point.step for point in card.losses] == list(range(1, figures["recipe"]["steps"] + 1))
+    assert [point.step for point in card.losses] == list(range(1, Recipe.from_dict(figures["recipe"]).steps + 1))
     assert card.losses[-1].loss < card.losses[0].loss
     assert f"{figures['tokens']:,}" in card.markdown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Self
 
 LOSSES = "loss.jsonl"
@@ -61,9 +62,14 @@ class Recipe:
     most_tokens_at_once: int = 1_024
 
     @property
+    def ends(self) -> tuple[int, ...]:
+        """The last step of each cycle. The adapter is the mean of what it was there."""
+        return tuple(accumulate(cycle.steps for cycle in self.cycles))
+
+    @property
     def steps(self) -> int:
         """The steps of all cycles."""
-        return sum(cycle.steps for cycle in self.cycles)
+        return self.ends[-1]
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:

@@ -39,7 +39,9 @@ def train(
 ) -> PeftModel:
     """Train an adapter on `example(0)`, `example(1)`, …; go on from the folder's checkpoint if there is one.
 
-    Writes `loss.jsonl` (one line a step), `checkpoint.pt` and, at the end, `adapter/` in peft's format in bf16.
+    Writes `loss.jsonl` (one line a step), `checkpoint.pt` and, at the end, `adapter/` in peft's format in bf16. It is
+    the mean of what the adapter was at the end of each cycle, and forgets less of what the model knew than the last one
+    (stochastic weight averaging: Izmailov et al., 2018, arXiv:1803.05407; measured in tests/bench/LOG.md, 2026-11-23).
     """
     torch.manual_seed(recipe.seed)
     run = _Run(model, example, filler, recipe, folder)
@@ -48,6 +50,7 @@ def train(
         while run.step < recipe.steps:
             done = run.advance()
             bar.update(task, completed=run.step, loss=f"{done.loss:.3f}")
+    run.settle()
     save_adapter(run.model, folder / "adapter")
     return run.model
 
@@ -80,6 +83,7 @@ class _Run:
         config = LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
         self.model = _with_adapter(model, device, config)
         self.step = 0
+        self._ends: list[dict[str, torch.Tensor]] = []
         self._example = example
         self._filler = filler
         self._recipe = recipe
@@ -106,11 +110,21 @@ class _Run:
         self._optimizer.step()
         self._optimizer.zero_grad()
         self.step += 1
+        if self.step in self._recipe.ends:
+            self._ends.append(self._state())
         tokens = sum(len(example.token_ids) for example in examples)
         seconds = monotonic() - began
         done = Progressed(self.step, loss, tokens, learned, seconds, self._unseen_loss())
         self._keep(done)
         return done
+
+    def settle(self) -> None:
+        """Take the mean of what the adapter was at the end of each cycle."""
+        for name, tensor in _adapter(self.model).items():
+            tensor.data.copy_(torch.stack([end[name] for end in self._ends]).mean(0))
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in _adapter(self.model).items()}
 
     def _batches(self, examples: Sequence[Example]) -> Iterator[Batch]:
         return batches_of(examples, self._recipe.most_tokens_at_once, self._filler)
@@ -162,7 +176,8 @@ class _Run:
             state = {
                 "step": self.step,
                 "recipe": asdict(self._recipe),
-                "adapter": {name: tensor.detach() for name, tensor in _adapter(self.model).items()},
+                "adapter": self._state(),
+                "ends": self._ends,
                 "optimizer": self._optimizer.state_dict(),
             }
             fresh = self._folder / "checkpoint.new"
@@ -179,7 +194,7 @@ class _Run:
             for name, tensor in _adapter(self.model).items():
                 tensor.data.copy_(state["adapter"][name])
             self._optimizer.load_state_dict(state["optimizer"])
-            self.step = state["step"]
+            self.step, self._ends = state["step"], state["ends"]
         # Steps behind the checkpoint are taken again, so their lines go.
         kept = losses.read_text("utf-8").splitlines()[: self.step] if losses.exists() else []
         losses.write_text("".join(line + "\n" for line in kept), "utf-8")
