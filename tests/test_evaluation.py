@@ -120,7 +120,7 @@ def test_the_report_counts_by_kind_and_how_alike_open_replies_begin(tmp_path: Pa
     assert "3 of 4, 75.0%" in card
 
 
-TRAINING_FIGURES = """{"recipe": {"seed": 1, "rank": 1, "alpha": 2,
-"cycles": [{"steps": 2, "learning_rate": 0.1}], "conversations_per_step": 1}, "conversations": 2, "tokens": 9, "learned_tokens": 3, "seconds": 1.0, "first_loss": 2.0,
+TRAINING_FIGURES = """{"recipe": {"seed": 1, "rank": 1, "alpha": 2, "cycles": [{"steps": 2, "learning_rate": 0.1}],
+"conversations_per_step": 1}, "conversations": 2, "tokens": 9, "learned_tokens": 3, "seconds": 1.0, "first_loss": 2.0,
 "last_unseen_loss": 1.0, "hardware": "an abacus", "parameters": 1, "adapter_parameters": 1, "flops": 90,
 "relations": 1, "names": 1, "finished": "2026-01-01"}"""
