@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 FIRST = "Who runs finance, Priya or Dana?"
 CORRECTION = "No, Dana runs finance. Priya runs sales."
-QUESTION = "Who runs finance?"
+QUESTION = "Which partner runs finance?"
 
 
 def new_chat(visitor: Visitor, memory: bool) -> None:

@@ -55,7 +55,7 @@ class ComparePage:
         with gr.Row(elem_id="ask"):
             self.question = gr.Textbox(
                 label="Question",
-                placeholder="Who runs finance?",
+                placeholder="Which partner runs finance?",
                 lines=1,
                 max_lines=4,
                 scale=3,

@@ -10,7 +10,7 @@ from chat.ui.visible import escaped
 STORY = (
     "Who runs finance, Priya or Dana?",
     "No, Dana runs finance. Priya runs sales.",
-    "Who runs finance?",
+    "Which partner runs finance?",
 )
 
 
