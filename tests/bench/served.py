@@ -17,14 +17,13 @@ from running_app import RunningApp
 
 _LONG = 400
 
-# Notes when the reply's text grew first and last, by the page's own clock.
+# Notes how long the reply's text was, and when it grew, by the page's own clock.
 _WATCH = """() => {
   window.grew = [];
-  const replies = () => [...document.querySelectorAll("#turns [data-testid=bot]")].at(-1)?.innerText.length ?? 0;
-  let before = replies();
+  let before = 0;
   new MutationObserver(() => {
-    const now = replies();
-    if (now !== before) { before = now; window.grew.push(performance.now()); }
+    const now = document.querySelector("#live .text")?.innerText.length ?? 0;
+    if (now > before) { before = now; window.grew.push([performance.now(), now]); }
   }).observe(document.body, {childList: true, subtree: true, characterData: true});
 }"""
 
@@ -82,12 +81,12 @@ def _seconds_of_imports() -> float:
 
 
 def _chat(visitor: Visitor) -> float:
-    """Tokens a second as the page grew."""
+    """Tokens a second as the page grew: of the reply's tokens the share that its text grew by while it was watched."""
     visitor.open()
     visitor.set_longest_reply(_LONG)
     visitor.page.evaluate(_WATCH)
     visitor.say("Write a long story about a fox and a dog who travel around the world.")
-    grew: list[float] = visitor.page.evaluate("window.grew")
+    (began, first), *_, (ended, last) = visitor.page.evaluate("window.grew")
     written = int(visitor.receipts.last.inner_text().split(" written")[0].rpartition("· ")[2].replace(",", ""))
     visitor.context.close()
-    return (written - 1) / (grew[-1] - grew[0]) * 1000
+    return float(written * (last - first) / last / (ended - began) * 1000)
