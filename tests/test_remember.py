@@ -232,3 +232,15 @@ def test_another_persons_note_is_neither_read_nor_replaced(
     assert new.replaces is None
     assert database.for_owner("eve").load_notes() == (hers,)
     assert store.notes() == (new,)
+
+
+def test_two_notes_of_one_reply_may_take_the_place_of_the_same_draft(
+    service: Service, store: OwnerStore, longer: str
+) -> None:
+    # The writer of the fixture gives one note a reply from the second on; here the second has two.
+    replies = iter([(WrittenNote(OSLO),), (WrittenNote(BERGEN, OSLO), WrittenNote("The user sails.", OSLO)), ()])
+    taking = Service(service.model, lambda _: store, NoteWriting("Write notes.", lambda _reply: next(replies), written))
+    *_, last = taking.remember("ada", longer, draft=True)
+    assert isinstance(last, NotesWritten)
+    assert [note.text for note in last.notes] == [BERGEN, "The user sails."]
+    assert list(store.notes()) == list(last.notes)

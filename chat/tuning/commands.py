@@ -15,12 +15,11 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from chat.config import DEFAULT_MODEL, Precision, Settings
 from chat.note_writing import NoteWriting
 from chat.tuning.recipe import Cycle, Recipe
-from chat.weights.merge import SHIPPED
 
 if TYPE_CHECKING:
     from chat.tuning.evaluation import Outcome
@@ -39,6 +38,7 @@ def tune_command(arguments: Sequence[str], note_writing: NoteWriting) -> int:
     flags = _tune_parser().parse_args(arguments)
     from chat.tuning.card import ship
     from chat.tuning.tune import tune
+    from chat.weights.merge import SHIPPED
 
     first, *_ = Recipe.cycles
     cycles = (Cycle(flags.steps, first.learning_rate),) if flags.steps else Recipe.cycles
@@ -62,6 +62,7 @@ def evaluate_command(arguments: Sequence[str], note_writing: NoteWriting, open_s
     from chat.tuning.card import record_evaluation
     from chat.tuning.report import evaluated, table_of
     from chat.weights import load_model
+    from chat.weights.merge import SHIPPED
 
     loaded = load_model(flags.model, flags.data_dir, None, print, flags.precision)
     name = f"{Path(flags.model).name} in {loaded.info.dtype}"
@@ -109,7 +110,7 @@ def _outcomes(
 
 
 def _tune_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="marginalia tune", description=tune_command.__doc__)
+    parser = argparse.ArgumentParser(prog="marginalia tune", description="Train the default model's adapter anew.")
     _add_folders(parser, Path("build/tuning"))
     parser.add_argument("--ship", action="store_true", help="put the finished adapter into the package")
     parser.add_argument("--rank", type=int, default=Recipe.rank)
@@ -119,7 +120,7 @@ def _tune_parser() -> argparse.ArgumentParser:
 
 
 def _evaluate_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="marginalia evaluate", description=evaluate_command.__doc__)
+    parser = argparse.ArgumentParser(prog="marginalia evaluate", description="Play the held-out stories on a model.")
     _add_folders(parser, Path("build/evaluation"))
     parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME")
     parser.add_argument("--precision", default="auto", choices=get_args(Precision))
@@ -130,6 +131,6 @@ def _evaluate_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_folders(parser: Any, out: Path) -> None:
+def _add_folders(parser: argparse.ArgumentParser, out: Path) -> None:
     parser.add_argument("--out", type=Path, default=out, metavar="FOLDER")
     parser.add_argument("--data-dir", type=Path, default=Settings().data_dir, metavar="FOLDER")

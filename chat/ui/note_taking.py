@@ -52,6 +52,7 @@ class NoteTaking:
 
     def __init__(self, store: PersonStore, model: LocalModel, note_writing: NoteWriting, draft: bool) -> None:
         self.written: dict[str, Note] = {}
+        self._on_the_way: set[str] = set()
         self._store = store
         self._model = model
         self._note_writing = note_writing
@@ -93,31 +94,27 @@ class NoteTaking:
 
     def _save(self, receipt: Receipt, source: str) -> bool:
         """Save what is neither in use nor waiting for review already; whether there was any."""
-        known = {_gist(note.text) for note in self._store.notes() if note.enabled or note.draft}
         lines = self._note_writing.notes_in(_whole_lines(receipt.completion))
+        shelf = self._store.notes()
+        known = {_gist(note.text) for note in shelf if note.enabled or note.draft}
         new = [line for line in lines if _gist(line.text) not in known]
         # Only a note in this prompt can be replaced: the model has read no other, and may fit one only by chance.
         in_prompt = {segment.note_id for segment in receipt.prompt.segments}
+        readable = {_gist(note.text): note for note in shelf if note.id in in_prompt and note.enabled}
         for line in new:
-            readable = {_gist(note.text): note for note in self._readable() if note.id in in_prompt}
-            self._add(line.text, source, readable.get(_gist(line.replaces)) if line.replaces else None)
+            outdated = readable.get(_gist(line.replaces)) if line.replaces else None
+            note = self._store.add_note(line.text, "model", self._draft, (source,), self._outdates(outdated))
+            self.written[note.id] = note
+            self._on_the_way.add(note.id)
         return bool(new)
 
-    def _readable(self) -> tuple[Note, ...]:
-        """The notes in use, and those written on the way, as they are now."""
-        in_use = (note for note in self._store.notes() if note.enabled)
-        return tuple(note for note in in_use if not note.draft or note.id in self.written)
-
-    def _add(self, text: str, source: str, outdated: Note | None) -> None:
-        if outdated is not None and outdated.id in self.written:
-            # Nobody has seen it yet: what it was to replace, the new one replaces.
-            del self.written[outdated.id]
+    def _outdates(self, outdated: Note | None) -> str | None:
+        """The saved note that goes. One written on the way goes at once, and what it was to replace is what goes."""
+        if outdated is None or outdated.id not in self._on_the_way:
+            return outdated.id if outdated else None
+        if self.written.pop(outdated.id, None):
             self._store.delete_note(outdated.id)
-            replaces = outdated.replaces
-        else:
-            replaces = outdated.id if outdated else None
-        note = self._store.add_note(text, "model", self._draft, (source,), replaces)
-        self.written[note.id] = note
+        return outdated.replaces
 
 
 def _gist(text: str) -> str:

@@ -70,13 +70,13 @@ def _write_product(
             for place, row in enumerate(rows):
                 four = code.everywhere(code.at(code.at(row, group, GROUP), LONG(step), 4), INT)
                 sums[place] = code.add_bytes(sums[place], weights, four)
-        numbers = code.at(scales, group, 2 * LANES if bits == 8 else 4 * LANES)
-        scale = code.halves(numbers)
+        of_group = code.at(scales, group, 2 * LANES if bits == 8 else 4 * LANES)
+        scale = code.halves(of_group)
         for total, added, offset, row in zip(totals, sums, of_rows, row_scales, strict=True):
             of_input = code.everywhere(code.at(row, group, 4), FLOAT)
             code.add_product(total, builder.sitofp(added, FLOATS), builder.fmul(scale, of_input))
             if bits == 4:
-                least = code.halves(code.at(numbers, LONG(1), 2 * LANES))
+                least = code.halves(code.at(of_group, LONG(1), 2 * LANES))
                 code.add_product(total, builder.sitofp(offset, FLOATS), builder.fmul(least, of_input))
     for total, row in zip(totals, code.bases(out, out_stride, tile), strict=True):
         code.store(builder.load(total), row)
@@ -180,10 +180,10 @@ def exponentials(context: Any, values: Any, largest: Any, blocks: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = Code(builder)
         values, largest, blocks = args
-        least = code.in_all(largest)
+        everywhere = code.in_all(largest)
         with cgutils.for_range(builder, blocks) as loop:
             here = code.at(values, loop.index, 4 * LANES)
-            code.store(code.exp(builder.fsub(code.floats(here), least)), here)
+            code.store(code.exp(builder.fsub(code.floats(here), everywhere)), here)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.float32, types.intp), generate
