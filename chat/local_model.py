@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from chat.encoding import Encoder
 from chat.engine import MAX_RUNNING, Engine, PrefixCache
@@ -17,12 +19,16 @@ from chat.weights.seal import WeightsSeal
 
 @dataclass(frozen=True)
 class LocalModel:
-    """Make one with `start_model`; `close` it at the end."""
+    """Make one with `start_model`; `close` it at the end.
+
+    `fresh_engine` starts another engine on the same weights, which has read nothing and keeps nothing; close that too.
+    """
 
     info: ModelInfo
     encoder: Encoder
     engine: Engine
     seal: WeightsSeal
+    fresh_engine: Callable[[], Engine]
 
     def close(self) -> None:
         """Stop the engine's thread."""
@@ -40,7 +46,9 @@ def start_model(
     stop_token_ids = loaded.end_of_sequence_ids | encoder.stop_token_ids()
     with _compiling(loaded, report):
         engine = Engine(loaded.model, stop_token_ids, prefix_cache, max_running)
-    return LocalModel(loaded.info, encoder, engine, WeightsSeal(loaded.model, loaded.info.parameters))
+    seal = WeightsSeal(loaded.model, loaded.info.parameters)
+    fresh = partial(Engine, loaded.model, stop_token_ids, PrefixCache(max_bytes=0), max_running=1)
+    return LocalModel(loaded.info, encoder, engine, seal, fresh)
 
 
 def _compiling(loaded: LoadedModel, report: Report) -> AbstractContextManager[None]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from chat.engine.events import Finished
+from chat.trace import Trace
 from chat.types import (
+    Choice,
     Completion,
     Dropped,
     Encoding,
@@ -30,6 +32,7 @@ class ModelCall:
     sampling: Sampling
     reply: str
     reply_token_ids: tuple[int, ...]
+    choices: tuple[Choice, ...]
     finished: Finished
 
 
@@ -44,8 +47,8 @@ def record_prompt(encoding: Encoding, dropped: tuple[Dropped, ...]) -> PromptRec
     )
 
 
-def build_receipt(call: ModelCall, weights: WeightsCheck) -> Receipt:
-    """The immutable record of a call and of the weights around it."""
+def build_receipt(call: ModelCall, weights: WeightsCheck, trace: Trace) -> Receipt:
+    """The immutable record of a call, of the weights around it, and of the way that its turn took."""
     return Receipt(
         turn_id=call.turn_id,
         conversation_id=call.conversation_id,
@@ -53,8 +56,9 @@ def build_receipt(call: ModelCall, weights: WeightsCheck) -> Receipt:
         model=call.model,
         prompt=call.prompt,
         sampling=call.sampling,
-        completion=Completion(call.reply, call.reply_token_ids, call.finished.reason),
+        completion=Completion(call.reply, call.reply_token_ids, call.finished.reason, call.choices),
         weights=weights,
         usage=call.finished.usage,
         timing=call.finished.timing,
+        trace=tuple(trace.stages),
     )

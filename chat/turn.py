@@ -14,7 +14,8 @@ from chat.errors import EngineError, InputError, MarginaliaError, StoreError
 from chat.local_model import LocalModel
 from chat.prompt import SYSTEM_TEXT, YOUR_MESSAGE, Budget, assemble_prompt, checked_message
 from chat.receipt import ModelCall, build_receipt, record_prompt
-from chat.types import History, Note, PastTurn, PromptRecord, Receipt, Sampling
+from chat.trace import Trace
+from chat.types import Choice, History, Note, PastTurn, PromptRecord, Receipt, Sampling
 from chat.weights.fingerprint import Fingerprint
 
 _log = logging.getLogger(__name__)
@@ -107,15 +108,18 @@ def run_turn(
     Set `stop` to end it within one token. Closing the iterator early does the same, and either way what was said is
     stored with its receipt. Raises InputError, NotFound, ConversationBusy or StoreError before anything has run.
     """
-    message = checked_message(request.message)
-    history = _history(request, store)
-    notes = (*store.load_notes(), *request.drafts) if request.use_memory else ()
-    budget = prompt_budget(model, request.sampling)
-    prompt = assemble_prompt(request.system, notes, history.turns, message, budget, request.label)
-    record = record_prompt(model.encoder.encode(prompt), prompt.dropped)
-    position = history.next_position if request.position is None else request.position
-    turn_id = store.begin_turn(request.conversation_id, message, position, request.use_memory, request.replaces)
-    reply = _Reply(turn_id, request, record, store, model)
+    trace = Trace()
+    with trace.stage("receive"):
+        message = checked_message(request.message)
+        history = _history(request, store)
+        notes = (*store.load_notes(), *request.drafts) if request.use_memory else ()
+    with trace.stage("prepare"):
+        budget = prompt_budget(model, request.sampling)
+        prompt = assemble_prompt(request.system, notes, history.turns, message, budget, request.label)
+        record = record_prompt(model.encoder.encode(prompt), prompt.dropped)
+        position = history.next_position if request.position is None else request.position
+        turn_id = store.begin_turn(request.conversation_id, message, position, request.use_memory, request.replaces)
+    reply = _Reply(turn_id, request, record, store, model, trace)
     events = model.engine.generate(record.token_ids, request.sampling, stop, request.lane)
     try:
         yield Begun(turn_id, record)
@@ -156,7 +160,13 @@ class _Reply:
     """Gathers a reply from the engine's events, saves it as it grows, and settles it with its receipt."""
 
     def __init__(
-        self, turn_id: str, request: TurnRequest, record: PromptRecord, store: TurnStore, model: LocalModel
+        self,
+        turn_id: str,
+        request: TurnRequest,
+        record: PromptRecord,
+        store: TurnStore,
+        model: LocalModel,
+        trace: Trace,
     ) -> None:
         self._turn_id = turn_id
         self._request = request
@@ -164,7 +174,9 @@ class _Reply:
         self._store = store
         self._model = model
         self._weights_before: Fingerprint = model.seal.latest
+        self._trace = trace
         self._token_ids: list[int] = []
+        self._choices: list[Choice] = []
         self._text = ""
         self._finished: Finished | None = None
         self._flushed_at = monotonic()
@@ -177,12 +189,14 @@ class _Reply:
             yield event
         elif isinstance(event, TokenChosen):
             self._token_ids.append(event.token_id)
+            self._choices.append(event.choice)
             # A character may be spread over several tokens: hold back what is not whole yet.
             self._text = self._model.encoder.decode(self._token_ids).rstrip("\ufffd")
             self._flush()
             yield Replying(self._turn_id, self._text)
         else:
             self._finished = event
+            self._trace.called(event)
             self._text = self._model.encoder.decode(self._token_ids)
             yield Replying(self._turn_id, self._text, complete=True)
 
@@ -210,9 +224,12 @@ class _Reply:
             sampling=self._request.sampling,
             reply=self._text,
             reply_token_ids=tuple(self._token_ids),
+            choices=tuple(self._choices),
             finished=finished,
         )
-        return build_receipt(call, self._model.seal.check(since=self._weights_before))
+        with self._trace.stage("validate"):
+            weights = self._model.seal.check(since=self._weights_before)
+        return build_receipt(call, weights, self._trace)
 
     def _flush(self) -> None:
         if monotonic() - self._flushed_at <= FLUSH_SECONDS:

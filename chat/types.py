@@ -16,6 +16,7 @@ from chat.errors import InputError
 
 SegmentKind = Literal["template", "system", "note", "history", "message"]
 SEGMENT_KINDS: tuple[SegmentKind, ...] = ("template", "system", "note", "history", "message")
+StageName = Literal["receive", "prepare", "queue", "read", "write", "validate"]
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled", "interrupted", "error"]
 
@@ -198,12 +199,28 @@ def _shown(value: object) -> str:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What the model thought of one token of a reply before it was chosen: its probability, and the likeliest others.
+
+    They are the model's own, before temperature, top-k and top-p. `others` are pairs of a token id and its probability,
+    the likeliest first.
+    """
+
+    probability: float
+    others: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
 class Completion:
-    """What came back: the ids as the model chose them (the stop token included), and the text they spell."""
+    """What came back: the ids as the model chose them (the stop token included), and the text they spell.
+
+    `choices` has one for each id; receipts of before there were any have none.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -250,6 +267,15 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """One stretch of a turn's way through the app, in milliseconds from the moment its message arrived."""
+
+    name: StageName
+    start_ms: float
+    ms: float
+
+
+@dataclass(frozen=True)
 class Receipt:
     """The immutable record of one model call: what was sent, what came back, what it cost, what did not move."""
 
@@ -263,6 +289,7 @@ class Receipt:
     weights: WeightsCheck
     usage: Usage
     timing: Timing
+    trace: tuple[Stage, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The receipt as plain JSON values, as the contract has them."""

@@ -26,7 +26,7 @@ from tiny_models import write_tiny_gemma, write_tiny_llama, write_tiny_qwen
 
 from chat.config import DEFAULT_MODEL
 from chat.encoding import Encoder
-from chat.engine import Engine
+from chat.engine import Engine, PrefixCache
 from chat.local_model import LocalModel
 from chat.weights import TUNED, LoadedModel, ensure_unpacked, load_model
 from chat.weights.seal import WeightsSeal
@@ -110,6 +110,8 @@ def smollm2(weights_data_dir: Path) -> LoadedModel:
 
 # How long a test waits for another thread before it fails.
 PATIENCE = 20
+# A logit beside which all others are as good as impossible.
+SURE = 1e6
 
 
 class WatchedModel:
@@ -151,7 +153,7 @@ class WatchedModel:
         self.before(number)
         output = self.model(input_ids=input_ids, **options)
         if number in self.rigged:
-            output.logits[0, -1, self.rigged[number]] = torch.inf
+            output.logits[0, -1, self.rigged[number]] = SURE
         self.logits.append(output.logits[0, -1].clone())
         return output
 
@@ -168,7 +170,12 @@ def watched(tiny_llama: LoadedModel) -> Iterator[WatchedModel]:
 def local_model(tiny_llama: LoadedModel, watched: WatchedModel) -> Iterator[LocalModel]:
     """A local model around `watched` that knows no stop token, so that every reply has the length asked for."""
     seal = WeightsSeal(tiny_llama.model, tiny_llama.info.parameters)
-    model = LocalModel(tiny_llama.info, Encoder(tiny_llama.tokenizer), Engine(watched, frozenset()), seal)
+
+    def fresh_engine() -> Engine:
+        return Engine(watched, frozenset(), PrefixCache(max_bytes=0))
+
+    encoder, engine = Encoder(tiny_llama.tokenizer), Engine(watched, frozenset())
+    model = LocalModel(tiny_llama.info, encoder, engine, seal, fresh_engine)
     yield model
     watched.release()
     model.close()

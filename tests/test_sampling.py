@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from chat.engine.sampling import choose_token, make_generator
+from chat.engine.sampling import choose_token, make_generator, weigh
 from chat.types import Sampling
 
 LOGITS = torch.tensor([1.0, -2.0, 3.0, 0.5, 2.5, -1.0, 0.0, 2.0])
@@ -142,3 +142,20 @@ def test_a_large_vocabulary_is_drawn_from_as_a_small_one_is() -> None:
         assert sum(places.values()) == DRAWS
         assert {700 * place for place in places} == draw(large, sampling).keys()
         assert places == draw(LOGITS, sampling)
+
+
+@given(st.integers(1, 3_000), st.integers(0, 2**31))
+@settings(max_examples=60, deadline=None)
+def test_a_token_is_weighed_as_softmax_has_it_and_the_others_are_the_likeliest(size: int, seed: int) -> None:
+    logits = torch.randn(size, generator=torch.Generator().manual_seed(seed)) * 4
+    token_id = seed % size
+    choice = weigh(logits, token_id)
+    expected = logits.double().softmax(-1)
+    assert choice.probability == pytest.approx(expected[token_id].item(), rel=1e-4, abs=1e-12)
+    likeliest = [place for place in expected.argsort(descending=True).tolist() if place != token_id][:5]
+    assert [place for place, _ in choice.others] == likeliest
+
+
+def test_logits_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="not numbers"):
+        weigh(torch.tensor([1.0, torch.nan]), 0)

@@ -135,14 +135,16 @@ def test_the_receipt_has_the_keys_of_the_contract(say: Callable[..., Receipt], s
     receipt = json.loads(json.dumps(store.receipt(say("And now?").turn_id).to_dict()))
     assert receipt.keys() == {
         *["turn_id", "conversation_id", "created_at", "model", "prompt", "sampling", "completion", "weights"],
-        *["usage", "timing"],
+        *["usage", "timing", "trace"],
     }
     assert receipt["model"].keys() == {"id", "dtype", "parameters", "context_window"}
     assert receipt["prompt"].keys() == {"text", "token_ids", "sha256", "segments", "dropped"}
     segment_keys = {"kind", "label", "source_turn_id", "note_id", "start", "end", "text"}
     assert all(segment.keys() == segment_keys for segment in receipt["prompt"]["segments"])
     assert receipt["sampling"].keys() == {"temperature", "top_p", "top_k", "seed", "max_new_tokens"}
-    assert receipt["completion"].keys() == {"text", "token_ids", "finish_reason"}
+    assert receipt["completion"].keys() == {"text", "token_ids", "finish_reason", "choices"}
+    assert all(choice.keys() == {"probability", "others"} for choice in receipt["completion"]["choices"])
+    assert all(stage.keys() == {"name", "start_ms", "ms"} for stage in receipt["trace"])
     assert receipt["weights"].keys() == {"before", "after", "parameters", "changed_parameters"}
     assert receipt["usage"].keys() == {
         *["prompt_tokens", "cached_tokens", "prefilled_tokens", "completion_tokens", "kv_cache_bytes"],

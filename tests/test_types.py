@@ -16,6 +16,7 @@ from chat.errors import InputError
 from chat.types import (
     MAX_SEED,
     RECEIPT,
+    Choice,
     Completion,
     Dropped,
     ModelInfo,
@@ -25,6 +26,7 @@ from chat.types import (
     Receipt,
     Sampling,
     Segment,
+    Stage,
     Timing,
     Usage,
     WeightsCheck,
@@ -44,10 +46,11 @@ RECEIPT_OF_EVERYTHING = Receipt(
         (Dropped("t0", None, 7, "did not fit"),),
     ),
     sampling=Sampling(temperature=0.1, seed=MAX_SEED),
-    completion=Completion("hi", (3,), "stop"),
+    completion=Completion("hi", (3,), "stop", (Choice(0.75, ((4, 0.125), (5, 0.0625))),)),
     weights=WeightsCheck("f" * 64, "f" * 64, 100, 0),
     usage=Usage(2, 1, 1, 1, 4096),
     timing=Timing(0.5, 1.5, 2.0, 3.25, 5.25),
+    trace=(Stage("receive", 0.0, 0.5),),
 )
 
 
@@ -128,13 +131,14 @@ def test_a_receipts_keys_are_those_of_the_contract() -> None:
         "model": ["id", "dtype", "parameters", "context_window"],
         "prompt": ["text", "token_ids", "sha256", "segments", "dropped"],
         "sampling": ["temperature", "top_p", "top_k", "seed", "max_new_tokens"],
-        "completion": ["text", "token_ids", "finish_reason"],
+        "completion": ["text", "token_ids", "finish_reason", "choices"],
         "weights": ["before", "after", "parameters", "changed_parameters"],
         "usage": [
             *["prompt_tokens", "cached_tokens", "prefilled_tokens", "completion_tokens", "kv_cache_bytes"],
             *["drafted_tokens", "accepted_tokens"],
         ],
         "timing": ["queue_ms", "prefill_ms", "time_to_first_token_ms", "decode_ms", "total_ms"],
+        "trace": None,
     }
     assert plain["prompt"]["segments"] == [
         {
@@ -151,7 +155,8 @@ def test_a_receipts_keys_are_those_of_the_contract() -> None:
         {"source_turn_id": "t0", "note_id": None, "tokens": 7, "reason": "did not fit"}
     ]
     assert plain["prompt"]["token_ids"] == [1, 2]
-    assert plain["completion"] == {"text": "hi", "token_ids": [3], "finish_reason": "stop"}
+    choice = {"probability": 0.75, "others": [[4, 0.125], [5, 0.0625]]}
+    assert plain["completion"] == {"text": "hi", "token_ids": [3], "finish_reason": "stop", "choices": [choice]}
 
 
 @pytest.mark.parametrize("damage", [{"usage": None}, {"turn_id": 7}, {"completion": {"finish_reason": "bored"}}])

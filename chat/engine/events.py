@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chat.types import FinishReason, Timing, Usage
+from chat.types import Choice, FinishReason, Timing, Usage
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,10 @@ class Prefilling:
 
 @dataclass(frozen=True)
 class TokenChosen:
-    """The next token of the reply, the stop token included."""
+    """The next token of the reply, the stop token included, and what the model thought of it."""
 
     token_id: int
+    choice: Choice
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,24 @@ from chat.engine.events import Event, Finished, Prefilling, TokenChosen
 from chat.engine.forward import Forward
 from chat.engine.lookup import PromptLookup
 from chat.engine.prefix_cache import PrefixCache
-from chat.engine.sampling import choose_token, make_generator
+from chat.engine.sampling import choose_token, make_generator, weigh
 from chat.types import FinishReason, Sampling, Timing, Usage
+
+_GIVEN_AT_ONCE = 7
 
 
 @dataclass(frozen=True)
 class Request:
-    """What one model call needs. `cancelled` is asked before each forward pass, `lane` is whose request it is."""
+    """What one model call needs. `cancelled` is asked before each forward pass, `lane` is whose request it is.
+
+    With `given`, the reply is not chosen but given, token by token, and only weighed.
+    """
 
     token_ids: tuple[int, ...]
     sampling: Sampling
     cancelled: Callable[[], bool]
     lane: str = ""
+    given: tuple[int, ...] = ()
     asked_at: float = field(default_factory=perf_counter)
 
 
@@ -108,21 +114,26 @@ class Generation:
 
     def _look_ahead(self) -> None:
         left = self._request.sampling.max_new_tokens - self._written
-        guess = self._lookup.guess()[: max(0, left - 1)] if self._forward.exact else []
+        given = self._request.given[self._written :][:_GIVEN_AT_ONCE]
+        guess = (list(given) or self._lookup.guess())[: max(0, left - 1)] if self._forward.exact else []
         self.ahead = [self._lookup.token_ids[-1], *guess]
 
     def _choose(self, logits: torch.Tensor) -> int:
         """Choose the next token, and end if it is the last."""
-        self._generator = self._generator or make_generator(self._request.sampling)
-        chosen = choose_token(logits, self._request.sampling, self._generator)
+        chosen = self._request.given[self._written] if self._request.given else self._drawn(logits)
+        choice = weigh(logits, chosen)
         self._lookup.append(chosen)
         self._written += 1
         self._first_token_at = self._first_token_at or perf_counter()
-        self._tell(TokenChosen(chosen))
+        self._tell(TokenChosen(chosen, choice))
         reason = self._reason_to_finish(chosen)
         if reason:
             self.finish(reason)
         return chosen
+
+    def _drawn(self, logits: torch.Tensor) -> int:
+        self._generator = self._generator or make_generator(self._request.sampling)
+        return choose_token(logits, self._request.sampling, self._generator)
 
     def finish(self, reason: FinishReason, error: str | None = None) -> None:
         """End, and tell what the request took until now."""

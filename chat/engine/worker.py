@@ -64,15 +64,27 @@ class Engine:
         self._thread.start()
 
     def generate(
-        self, token_ids: tuple[int, ...], sampling: Sampling, stop: threading.Event, lane: str = ""
+        self,
+        token_ids: tuple[int, ...],
+        sampling: Sampling,
+        stop: threading.Event,
+        lane: str = "",
+        given: tuple[int, ...] = (),
     ) -> Iterator[Event]:
         """Queue a request and follow it. The last event is Finished; set `stop` to end it within one token.
 
-        A reader that is closed early ends the request too. Raises EngineError if the engine is not running.
+        With `given`, these tokens are taken as the reply, and what the model thinks of each is told; `sampling` must
+        leave room for them. A reader that is closed early ends the request too. Raises EngineError if the engine is not
+        running.
         """
         assert token_ids, "a prompt has at least one token"
+        assert not given or sampling.max_new_tokens == len(given), "a given reply has the length that is asked for"
         abandoned = threading.Event()
-        request = Request(token_ids, sampling, lambda: self._closed or stop.is_set() or abandoned.is_set(), lane)
+
+        def cancelled() -> bool:
+            return self._closed or stop.is_set() or abandoned.is_set()
+
+        request = Request(token_ids, sampling, cancelled, lane, given)
         job = _Job(request)
         self._enqueue(job)
         try:
