@@ -70,6 +70,15 @@
       await navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent);
       copy.textContent = "Copied";
     }
+    const save = event.target.closest("[data-save]");
+    if (save) {
+      const file = new Blob([document.getElementById(save.dataset.save).textContent], { type: "application/json" });
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(file);
+      link.download = save.dataset.name;
+      link.click();
+      URL.revokeObjectURL(link.href);
+    }
   });
 
   // Back and Forward go through the conversations that were open.

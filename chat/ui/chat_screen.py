@@ -12,7 +12,7 @@ from chat.ui.chat_parts import ChatParts, model_line
 from chat.ui.frame import Updates
 from chat.ui.gaze import Gaze
 from chat.ui.note_desk import drafts_after
-from chat.ui.prompt_view import View, empty_panel, missing_panel, prompt_panel
+from chat.ui.prompt_view import View, empty_panel, glass_link, missing_panel, prompt_panel
 from chat.ui.store import PersonStore
 from chat.ui.story import next_step, welcome
 from chat.ui.turn_view import conversation_list, conversation_log, running_turn
@@ -90,7 +90,8 @@ class ChatScreen:
         left_out = left_out_names(store, record)
         encoder = self._model.encoder
         title = _panel_title(record, turn.position)
-        return prompt_panel(record, title, view, encoder.token_texts, encoder.control_ids, weights, left_out)
+        closer = glass_link(turn_id) if weights else ""
+        return closer + prompt_panel(record, title, view, encoder.token_texts, encoder.control_ids, weights, left_out)
 
     def busy(self) -> Updates:
         """While a reply is written: Stop stands where Send was."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 
 from chat.compare import PANES, Pane, PaneFailed
 from chat.encoding import Encoder
+from chat.prompt_diff import only_here
 from chat.turn import Begun, Done, Replying, TurnEvent
 from chat.types import PromptRecord, Receipt
 from chat.ui.prompt_view import kind_counts, segment_html, weights_seal
@@ -64,25 +63,6 @@ def prompt_html(state: PaneState, plain: PromptRecord | None, encoder: Encoder) 
         return ""
     seal = weights_seal(state.receipt.weights) if state.receipt else ""
     return f"{_marked_prompt(state.prompt, plain, encoder)}{seal}"
-
-
-def only_here(prompt: PromptRecord, plain: PromptRecord) -> frozenset[int]:
-    """The places of the tokens that the plain prompt lacks: a diff of the ids.
-
-    What both end with is the same before anything else is: a question that was asked before is not to be taken for the
-    one that is asked now.
-    """
-    ours, theirs = prompt.token_ids, plain.token_ids
-    end = _shared_beginning(ours[::-1], theirs[::-1])
-    ours, theirs = ours[: len(ours) - end], theirs[: len(theirs) - end]
-    matcher = SequenceMatcher(a=theirs, b=ours, autojunk=False)
-    shared = {place for block in matcher.get_matching_blocks() for place in range(block.b, block.b + block.size)}
-    return frozenset(range(len(ours))) - shared
-
-
-def _shared_beginning(ours: Sequence[int], theirs: Sequence[int]) -> int:
-    pairs = enumerate(zip(ours, theirs, strict=False))
-    return next((place for place, (one, other) in pairs if one != other), min(len(ours), len(theirs)))
 
 
 _PROMISES = {

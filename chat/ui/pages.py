@@ -7,6 +7,7 @@ import gradio as gr
 from chat.ui.api import Api
 from chat.ui.chat_page import ChatPage
 from chat.ui.compare_page import ComparePage
+from chat.ui.glass.page import GlassPage
 from chat.ui.memory_page import MemoryPage
 from chat.ui.model_page import ModelPage
 from chat.ui.service import Service
@@ -14,7 +15,7 @@ from chat.weights.card import ModelCard
 
 
 def build_pages(service: Service, card: ModelCard, tells_of: str) -> gr.Blocks:
-    """The pages “Chat”, “Compare”, “Memory” and “Model”, and the named endpoints.
+    """The pages “Chat”, “Compare”, “Under glass”, “Memory” and “Model”, and the named endpoints.
 
     `card` is the model card that ships with the app, `tells_of` the id of the model that it tells of.
     """
@@ -34,6 +35,10 @@ def build_pages(service: Service, card: ModelCard, tells_of: str) -> gr.Blocks:
     with pages.route("Compare", "/compare"):
         compare = ComparePage(service)
         pages.load(compare.opened, None, [compare.conversation], api_visibility="private", show_progress="hidden")
+    with pages.route("Under glass", "/glass"):
+        glass = GlassPage(service)
+        shown = [glass.prompt.view, glass.prompt.words]
+        pages.load(glass.opened, shown, glass.outputs, api_visibility="private", show_progress="hidden")
     with pages.route("Memory", "/memory"):
         memory = MemoryPage(service)
         pages.load(memory.opened, None, memory.outputs, api_visibility="private", show_progress="hidden")

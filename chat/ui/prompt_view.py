@@ -47,6 +47,11 @@ def prompt_panel(
     )
 
 
+def glass_link(turn_id: str) -> str:
+    """The way to the page that shows one turn from every side."""
+    return f'<a class="closer" href="/glass?t={escaped(turn_id)}">Put this turn under glass</a>'
+
+
 def empty_panel() -> str:
     """What stands in the margin before anything was sent."""
     return (

@@ -1,0 +1,167 @@
+"""The tab “Prompt”: a prompt three ways, beside another one, searched, taken along, and run again."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import gradio as gr
+
+from chat.prompt_diff import difference, find
+from chat.replay import Reply, first_difference, replay
+from chat.types import Receipt, Segment
+from chat.ui.chat_screen import left_out_names
+from chat.ui.frame import QUIETLY, Updates, alert, html_block, telling_errors
+from chat.ui.glass.difference_view import difference_html, found_html
+from chat.ui.glass.look import Look, look_at, name_of, receipts_of
+from chat.ui.glass.window_view import window_html
+from chat.ui.owner import owner_of
+from chat.ui.prompt_view import VIEWS, View, prompt_panel, segment_html
+from chat.ui.service import Service
+from chat.ui.store import PersonStore
+from chat.ui.visible import escaped
+
+WITH_NONE = ("No other prompt", "")
+
+
+class PromptTab:
+    """Built inside the current tab. `turn` has the id of the turn that is looked at; `error` tells what went wrong."""
+
+    def __init__(self, service: Service, turn: gr.components.Component, error: gr.HTML) -> None:
+        self._service = service
+        self._error = error
+        self.window = html_block(elem_id="window")
+        with gr.Row(elem_classes="tools"):
+            self.against = gr.Dropdown([WITH_NONE], value="", label="Difference from")
+            self.words = gr.Textbox(label="Find words", placeholder="Dana runs finance", max_lines=1)
+        self.found = html_block(elem_id="found")
+        self.view = gr.Radio(list(VIEWS), value=VIEWS[0], label="View", show_label=False, elem_id="glass-view")
+        self.panel = html_block(elem_id="glass-panel")
+        self.take = html_block(elem_id="take")
+        with gr.Row(elem_classes="tools"):
+            self.run_again = gr.Button("Run these ids again", elem_id="replay")
+        self.replayed = gr.HTML(elem_id="replayed", apply_default_css=False)
+        self.outputs = [self.window, self.against, self.found, self.panel, self.take, self.replayed]
+        shown = [turn, self.view, self.against]
+        for choice in (self.view, self.against):
+            choice.input(self.redraw, shown, [self.panel, error], **QUIETLY)
+        self.words.change(self.look_for, [turn, self.words], [self.found, error], **QUIETLY)
+        self.run_again.click(self.replay, [turn], [self.replayed, error], **QUIETLY)
+
+    def failed(self, sentence: str) -> Updates:
+        """Tell what went wrong above the tabs."""
+        return {self._error: alert(sentence)}
+
+    def shown(self, store: PersonStore, look: Look, view: View, words: str) -> Updates:
+        """All of the tab, for another turn."""
+        others = [(name_of(turn), turn.id) for turn in look.turns if turn.id != look.turn.id]
+        return {
+            self.window: window_html(look.receipt),
+            self.against: gr.update(choices=[WITH_NONE, *others], value=""),
+            self.panel: self._panel(store, look, view, ""),
+            self.found: self._found(store, look, words),
+            self.take: _take_along(look.receipt),
+            self.replayed: "",
+        }
+
+    @telling_errors
+    def redraw(self, request: gr.Request, turn_id: str, view: View, against: str) -> Iterator[Updates]:
+        """Another view was chosen, or another prompt to stand beside."""
+        store = self._service.store_of(owner_of(request))
+        yield {self.panel: self._panel(store, look_at(store, turn_id), view, against), self._error: ""}
+
+    @telling_errors
+    def look_for(self, request: gr.Request, turn_id: str, words: str) -> Iterator[Updates]:
+        """Words are being typed: follow them through the conversation."""
+        store = self._service.store_of(owner_of(request))
+        yield {self.found: self._found(store, look_at(store, turn_id), words), self._error: ""}
+
+    @telling_errors
+    def replay(self, request: gr.Request, turn_id: str) -> Iterator[Updates]:
+        """Run the stored ids again in a fresh engine."""
+        store, stop = self._service.store_of(owner_of(request)), threading.Event()
+        receipt = look_at(store, turn_id).receipt
+        try:
+            yield {self.replayed: "Reading every token again, without any cache…", self._error: ""}
+            yield {self.replayed: replay_html(receipt, replay(receipt, self._service.model, stop))}
+        finally:
+            stop.set()
+
+    def _panel(self, store: PersonStore, look: Look, view: View, against: str) -> str:
+        encoder, record = self._service.model.encoder, look.receipt.prompt
+        if against:
+            other = look_at(store, against)
+            stretches = difference(other.receipt.prompt, record)
+            return difference_html(stretches, name_of(other.turn), self._segment_html(other.receipt, look.receipt))
+        names = left_out_names(store, record)
+        title = f"Turn {look.turn.position + 1}"
+        return prompt_panel(record, title, view, encoder.token_texts, encoder.control_ids, look.receipt.weights, names)
+
+    def _segment_html(self, *receipts: Receipt) -> Callable[[Segment], str]:
+        encoder = self._service.model.encoder
+        ids_of = {
+            id(segment): receipt.prompt.token_ids[segment.start : segment.end]
+            for receipt in receipts
+            for segment in receipt.prompt.segments
+        }
+
+        def shown(segment: Segment) -> str:
+            ids = ids_of[id(segment)]
+            return segment_html(segment, encoder.token_texts(ids), ids, encoder.control_ids)
+
+        return shown
+
+    def _found(self, store: PersonStore, look: Look, words: str) -> str:
+        if not words.strip():
+            return ""
+        spell = self._service.model.encoder.token_texts
+        receipts = {name_of(turn): receipt for turn, receipt in receipts_of(store, look.turns)}
+        found = {
+            name: find(receipt.prompt, words, spell(receipt.prompt.token_ids)) for name, receipt in receipts.items()
+        }
+        fallen = partial(_fell_out, store, words)
+        left_out = [name for name, receipt in receipts.items() if not found[name] and fallen(receipt)]
+        return found_html(words, found, name_of(look.turn), left_out)
+
+
+def replay_html(receipt: Receipt, again: Reply) -> str:
+    """What came of it, in a sentence."""
+    usage, at = again.usage, first_difference(receipt.completion.token_ids, again.token_ids)
+    read = f"{usage.prefilled_tokens:,} tokens read, {usage.cached_tokens:,} from a cache"
+    if at is None:
+        return (
+            f'<p class="outcome"><b>The same {len(again.token_ids):,} ids came out.</b> A fresh engine, {read}, '
+            "on the weights with the same fingerprint: the reply is a function of the prompt, and of nothing else.</p>"
+        )
+    return (
+        f'<p class="alert" role="alert">Another reply came out, from token {at + 1:,} on ({read}). With this precision '
+        f"sums depend on how a prompt is cut, and two tokens may be as good as equally likely there.</p>"
+    )
+
+
+def _fell_out(store: PersonStore, words: str, receipt: Receipt) -> bool:
+    names = left_out_names(store, receipt.prompt)
+    sought = " ".join(words.split()).casefold()
+    return any(sought in " ".join(name.split()).casefold() for name in names.values())
+
+
+def _take_along(receipt: Receipt) -> str:
+    """Buttons that copy and save, and what they take."""
+    body = json.dumps(receipt.to_dict(), ensure_ascii=False, indent=1)
+    segments = json.dumps(receipt.to_dict()["prompt"], ensure_ascii=False, indent=1)
+    kept = {
+        "glass-text": receipt.prompt.text,
+        "glass-ids": json.dumps(receipt.prompt.token_ids),
+        "glass-json": segments,
+        "glass-receipt": body,
+    }
+    hidden = "".join(f'<pre hidden id="{name}">{escaped(text)}</pre>' for name, text in kept.items())
+    return (
+        '<div class="acts"><button class="small" data-copy="glass-text">Copy text</button>'
+        '<button class="small" data-copy="glass-ids">Copy ids</button>'
+        '<button class="small" data-copy="glass-json">Copy as JSON</button>'
+        f'<button class="small" data-save="glass-receipt" data-name="receipt-{receipt.turn_id[:8]}.json">'
+        f"Download the receipt</button></div>{hidden}"
+    )

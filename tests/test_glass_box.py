@@ -1,0 +1,131 @@
+"""The claims about inference, each walked to in Chromium on the real model and held against the receipt."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from browsing import PATIENCE_MS, Visitor
+from page_fixtures import receipt_of_last_turn
+from playwright.sync_api import expect
+
+from chat.types import RECEIPT
+from chat.ui.glass.next_word_view import percent
+
+CORRECTION = "No, that's wrong. Dana runs finance and Priya runs sales."
+
+
+def put_under_glass(visitor: Visitor, *messages: str) -> None:
+    """Say something, and open the last turn's page by the link beside its prompt."""
+    visitor.open()
+    visitor.set_longest_reply(24)
+    for message in messages:
+        visitor.say(message)
+    visitor.panel.get_by_role("link", name="Put this turn under glass").click()
+    expect(visitor.page.get_by_role("heading", name="One turn under glass")).to_be_visible()
+    expect(visitor.page.locator("#glass-panel .segment").first).to_be_visible()
+
+
+def test_a_correction_can_be_followed_through_the_prompts_and_the_difference_is_counted(visitor, app):
+    put_under_glass(visitor, "Which partner runs finance?", CORRECTION, "Which partner runs finance?")
+    page, prompt = visitor.page, receipt_of_last_turn(app)["prompt"]
+
+    page.get_by_role("textbox", name="Find words").fill("Dana runs finance and Priya")
+    rows = page.locator("#found tbody tr")
+    expect(rows).to_have_count(3)
+    assert [row.split("\t")[1] for row in rows.all_inner_texts()] == ["not there", "message", "history"]
+    places = re.search(r"(\d+) to (\d+)", rows.nth(2).inner_text())
+    history = next(s for s in prompt["segments"] if s["text"] == CORRECTION)
+    assert history["start"] <= int(places[1]) <= int(places[2]) < history["end"]
+
+    page.get_by_label("Difference from").click()
+    page.get_by_role("option", name=re.compile("Turn 2")).click()
+    said = page.locator("#glass-panel p").first
+    expect(said).to_contain_text("tokens are the same")
+    same, new, gone = (
+        int(number.replace(",", "")) for number in re.findall(r"([\d,]+)(?= tokens are| are)", said.inner_text())
+    )
+    assert same + new == len(prompt["token_ids"])
+    assert gone == 0
+
+
+def test_the_stored_ids_run_again_without_a_cache_give_the_same_reply(visitor, app):
+    put_under_glass(visitor, "Name a river.", "And another one?")
+    receipt = receipt_of_last_turn(app)
+    assert receipt["usage"]["cached_tokens"] > 0
+
+    visitor.page.get_by_role("button", name="Run these ids again").click()
+
+    outcome = visitor.page.locator("#replayed")
+    expect(outcome).to_contain_text(f"The same {len(receipt['completion']['token_ids'])} ids came out")
+    expect(outcome).to_contain_text(f"{len(receipt['prompt']['token_ids']):,} tokens read, 0 from a cache")
+
+
+def test_the_receipt_can_be_taken_along_whole(visitor, app):
+    put_under_glass(visitor, "What can I take with me?")
+    stored = receipt_of_last_turn(app)
+    page = visitor.page
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the receipt").click()
+    taken = json.loads(Path(download.value.path()).read_text("utf-8"))
+    assert RECEIPT.validate_python(taken) == RECEIPT.validate_python(stored)
+    assert json.loads(page.locator("#glass-ids").text_content()) == stored["prompt"]["token_ids"]
+    assert page.locator("#glass-text").text_content() == stored["prompt"]["text"]
+
+
+def test_each_token_of_the_reply_shows_what_else_stood_to_choose_from(visitor, app):
+    put_under_glass(visitor, "Tell me something about the sea.")
+    completion = receipt_of_last_turn(app)["completion"]
+    page = visitor.page
+    page.get_by_role("tab", name="Next word").click()
+    tokens = page.locator("#reply-tokens button")
+    expect(tokens).to_have_count(len(completion["token_ids"]))
+
+    tokens.nth(1).click()
+
+    expect(page.get_by_role("heading", name=f"Token 2 of {len(completion['token_ids'])}")).to_be_visible()
+    choice, rows = completion["choices"][1], page.locator("#choice tbody tr")
+    expect(rows).to_have_count(6)
+    wanted = [(completion["token_ids"][1], choice["probability"]), *map(tuple, choice["others"])]
+    shown = [(row.locator("td").nth(0).inner_text(), row.locator(".figure").inner_text()) for row in rows.all()]
+    assert shown == [(str(token_id), percent(share)) for token_id, share in sorted(wanted, key=lambda pair: -pair[1])]
+    chosen = page.locator("#choice tr", has_text="chosen").locator("td").first
+    assert chosen.inner_text() == str(completion["token_ids"][1])
+
+
+def test_one_prompt_gives_other_replies_with_other_seeds_and_the_same_with_the_same(visitor):
+    put_under_glass(visitor, "Tell me a story about a fox.")
+    page = visitor.page
+    page.get_by_role("tab", name="Next word").click()
+    page.get_by_role("spinbutton", name="Temperature").fill("1.5")
+    page.get_by_role("button", name="Ask again").click()
+
+    expect(page.locator("#replies .outcome")).to_contain_text(
+        "Seed 0, asked twice, gave the same reply both times", timeout=PATIENCE_MS
+    )
+    replies = page.locator("#replies .answer p").all_inner_texts()
+    assert len(replies) == 4
+    assert replies[0] == replies[3]
+    assert len(set(replies)) == 3
+
+
+def test_the_path_of_a_request_has_the_receipts_times(visitor, app):
+    put_under_glass(visitor, "Where does the time go?")
+    receipt = receipt_of_last_turn(app)
+    page = visitor.page
+    page.get_by_role("tab", name="Path").click()
+    for stage in receipt["trace"]:
+        row = page.locator(f"#path tr[data-stage={stage['name']}]")
+        assert row.locator("td").first.inner_text() == f"{stage['ms']:,.1f} ms" or stage["ms"] >= 1000
+    expect(page.locator("#path")).to_contain_text(f"{receipt['usage']['prefilled_tokens']:,} tokens read")
+    expect(page.locator("#path-plot .mark-rect path")).to_have_count(len(receipt["trace"]))
+
+
+def test_a_turn_of_somebody_else_is_not_shown(visitor, browser, app):
+    put_under_glass(visitor, "This is mine alone.")
+    stranger = Visitor(browser, app.url)
+    stranger.page.goto(visitor.page.url)
+    expect(stranger.page.locator("#error")).to_contain_text("There is no turn")
+    expect(stranger.page.get_by_text("This is mine alone.")).to_have_count(0)
+    stranger.context.close()
