@@ -4,33 +4,51 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Literal
 
 from chat.errors import MarginaliaError
 from chat.local_model import LocalModel
 from chat.turn import Begun, TurnEvent, TurnRequest, TurnStore, run_turn
-from chat.types import Sampling
+from chat.types import Note, Sampling
 
-PaneName = Literal["fresh", "continued", "memory"]
+PaneName = Literal["fresh", "continued", "memory", "edited", "other", "sampled"]
 
 
 @dataclass(frozen=True)
 class Pane:
-    """One of the contexts that a question is asked in."""
+    """One of the contexts that a question can be asked in."""
 
     name: PaneName
     title: str
-    reads_conversation: bool
-    use_memory: bool
 
 
-PANES: tuple[Pane, ...] = (
-    Pane("fresh", "A fresh session", reads_conversation=False, use_memory=False),
-    Pane("continued", "This conversation, continued", reads_conversation=True, use_memory=False),
-    Pane("memory", "A fresh session with memory", reads_conversation=False, use_memory=True),
+ALL_PANES: tuple[Pane, ...] = (
+    Pane("fresh", "A fresh session"),
+    Pane("continued", "This conversation, continued"),
+    Pane("memory", "A fresh session with memory"),
+    Pane("edited", "A fresh session with other notes"),
+    Pane("other", "Another conversation, continued"),
+    Pane("sampled", "This conversation, sampled otherwise"),
 )
+PANES: tuple[Pane, ...] = ALL_PANES[:3]
+"""Those that stand there if nobody chooses."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the panes are made of, besides the question.
+
+    `other_conversation` is what “other” reads, `notes` are the lines of “edited”, `other_sampling` is how “sampled”
+    chooses.
+    """
+
+    conversation: str | None
+    sampling: Sampling
+    other_conversation: str | None = None
+    notes: tuple[str, ...] = ()
+    other_sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)
@@ -43,39 +61,54 @@ class PaneFailed:
 def run_compare(
     question: str,
     recorded_in: str,
-    conversation_id: str | None,
+    panes: tuple[Pane, ...],
+    setting: Setting,
     store: TurnStore,
     model: LocalModel,
-    sampling: Sampling,
     stop: threading.Event,
     lane: str = "",
 ) -> Iterator[tuple[Pane, TurnEvent | PaneFailed]]:
     """Ask the question in every pane and tell what each does, as it does it.
 
-    `conversation_id` is read and left as it is; the panes' turns are recorded in `recorded_in`, one beside the other.
-    Set `stop`, or close the iterator, to end them all within one token.
+    Conversations are read and left as they are; the panes' turns are recorded in `recorded_in`, one beside the other,
+    each at its pane's place in ALL_PANES. Set `stop`, or close the iterator, to end them all within one token.
     """
-    requests = [
-        TurnRequest(
-            conversation_id=recorded_in,
-            message=question,
-            reads=conversation_id if pane.reads_conversation else None,
-            use_memory=pane.use_memory,
-            sampling=sampling,
-            position=place,
-            lane=lane,
-        )
-        for place, pane in enumerate(PANES)
-    ]
+    requests = {pane: _request(pane, question, recorded_in, setting, lane) for pane in panes}
     yield from _all_at_once(requests, store, model, stop)
 
 
+def _request(pane: Pane, question: str, recorded_in: str, setting: Setting, lane: str) -> TurnRequest:
+    fresh = TurnRequest(
+        conversation_id=recorded_in,
+        message=question,
+        reads=None,
+        use_memory=False,
+        sampling=setting.sampling,
+        position=ALL_PANES.index(pane),
+        lane=lane,
+    )
+    match pane.name:
+        case "fresh":
+            return fresh
+        case "continued":
+            return replace(fresh, reads=setting.conversation)
+        case "memory":
+            return replace(fresh, use_memory=True)
+        case "edited":
+            lines = tuple(Note(f"edited-{place}", text) for place, text in enumerate(setting.notes, 1))
+            return replace(fresh, use_memory=True, notes=lines)
+        case "other":
+            return replace(fresh, reads=setting.other_conversation)
+        case "sampled":
+            return replace(fresh, reads=setting.conversation, sampling=setting.other_sampling or setting.sampling)
+
+
 def _all_at_once(
-    requests: list[TurnRequest], store: TurnStore, model: LocalModel, stop: threading.Event
+    requests: dict[Pane, TurnRequest], store: TurnStore, model: LocalModel, stop: threading.Event
 ) -> Iterator[tuple[Pane, TurnEvent | PaneFailed]]:
     told: SimpleQueue[tuple[Pane, TurnEvent | PaneFailed] | None] = SimpleQueue()
     threads = []
-    for pane, request in zip(PANES, requests, strict=True):
+    for pane, request in requests.items():
         in_line = threading.Event()
         events = _pane_events(request, store, model, stop)
         threads.append(threading.Thread(target=_tell, args=(pane, events, told, in_line), name=f"compare-{pane.name}"))

@@ -56,7 +56,7 @@ class TurnRequest:
     the exchanges that are given, or none. `label` says what the message is, for the prompt's reader. `position` is the
     turn's place in its conversation, or None for the one after the history. `replaces` is an earlier turn that this one
     tries again. `lane` is whom the queue counts this request to. `drafts` are notes that go in behind those that are
-    switched on.
+    switched on; `notes` are notes that go in instead of all of them.
     """
 
     conversation_id: str
@@ -70,6 +70,7 @@ class TurnRequest:
     replaces: str | None = None
     lane: str = ""
     drafts: tuple[Note, ...] = ()
+    notes: tuple[Note, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def run_turn(
     with trace.stage("receive"):
         message = checked_message(request.message)
         history = _history(request, store)
-        notes = (*store.load_notes(), *request.drafts) if request.use_memory else ()
+        notes = _notes(request, store)
     with trace.stage("prepare"):
         budget = prompt_budget(model, request.sampling)
         prompt = assemble_prompt(request.system, notes, history.turns, message, budget, request.label)
@@ -143,6 +144,12 @@ def _history(request: TurnRequest, store: TurnStore) -> History:
             return store.load_history(request.reads, request.replaces)
         case given:
             return History(given)
+
+
+def _notes(request: TurnRequest, store: TurnStore) -> tuple[Note, ...]:
+    if not request.use_memory:
+        return ()
+    return (*store.load_notes(), *request.drafts) if request.notes is None else request.notes
 
 
 def prompt_budget(model: LocalModel, sampling: Sampling) -> Budget:

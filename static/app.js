@@ -72,7 +72,7 @@
     }
     const save = event.target.closest("[data-save]");
     if (save) {
-      const file = new Blob([document.getElementById(save.dataset.save).textContent], { type: "application/json" });
+      const file = new Blob([document.getElementById(save.dataset.save).textContent], { type: save.dataset.type ?? "application/json" });
       const link = document.createElement("a");
       link.href = URL.createObjectURL(file);
       link.download = save.dataset.name;

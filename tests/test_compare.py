@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import PATIENCE, WatchedModel
 
-from chat.compare import PANES, Pane, PaneFailed, PaneName, run_compare
+from chat.compare import ALL_PANES, PANES, Pane, PaneFailed, PaneName, Setting, run_compare
 from chat.engine import Queued
 from chat.errors import StoreError
 from chat.local_model import LocalModel
@@ -48,11 +48,16 @@ def comparison(store: OwnerStore) -> str:
 @pytest.fixture
 def compare(store: OwnerStore, local_model: LocalModel, conversation: str, comparison: str) -> Callable[..., Run]:
     def compare(
-        stop: threading.Event | None = None, tokens: int = 6, reads: str | None = conversation, shelf: Any = store
+        stop: threading.Event | None = None,
+        tokens: int = 6,
+        reads: str | None = conversation,
+        shelf: Any = store,
+        panes: tuple[Pane, ...] = PANES,
+        **other: Any,
     ) -> Run:
-        sampling = Sampling(max_new_tokens=tokens)
+        setting = Setting(reads, Sampling(max_new_tokens=tokens), **other)
         run = run_compare(
-            QUESTION, comparison, reads, shelf, local_model, sampling, stop or threading.Event(), lane="ada"
+            QUESTION, comparison, panes, setting, shelf, local_model, stop or threading.Event(), lane="ada"
         )
         assert isinstance(run, Generator)
         return run
@@ -110,6 +115,26 @@ def test_what_was_recorded_is_one_turn_a_pane_in_the_order_of_the_panes(
     ]
     assert [turn.use_memory for turn in turns] == [False, False, True]
     assert [store.receipt(turn.id) for turn in turns] == [receipts[pane.name] for pane in PANES]
+
+
+def test_any_prompts_can_be_compared_notes_of_ones_own_another_conversation_and_another_sampling(
+    compare: Callable[..., Run], store: OwnerStore, local_model: LocalModel, comparison: str
+) -> None:
+    elsewhere = store.new_conversation()
+    request = TurnRequest(elsewhere, "My name is Grace.", elsewhere, False, Sampling(max_new_tokens=6))
+    list(run_turn(request, store, local_model, threading.Event()))
+    warm = Sampling(temperature=1.5, seed=3, max_new_tokens=6)
+    chosen = tuple(pane for pane in ALL_PANES if pane.name in ("edited", "other", "sampled"))
+    events = compare(panes=chosen, other_conversation=elsewhere, notes=("Ada likes coffee.",), other_sampling=warm)
+    receipts = {name: receipt_of(told) for name, told in by_pane(events).items()}
+
+    notes = [segment.text for segment in receipts["edited"].prompt.segments if segment.kind == "note"]
+    assert notes[1:] == ["\n- Ada likes coffee."], "not the shelf's, which has tea"
+    assert "My name is Grace." in receipts["other"].prompt.text
+    assert "My name is Ada." in receipts["sampled"].prompt.text
+    assert receipts["sampled"].sampling == warm
+    assert [turn.position for turn in store.turns(comparison)] == [3, 4, 5]
+    assert [note.text for note in store.notes()] == ["Ada likes tea."]
 
 
 def test_the_conversation_that_was_read_is_left_as_it_was(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from pathlib import Path
 
 from browsing import PATIENCE_MS, Visitor
@@ -129,3 +130,50 @@ def test_a_turn_of_somebody_else_is_not_shown(visitor, browser, app):
     expect(stranger.page.locator("#error")).to_contain_text("There is no turn")
     expect(stranger.page.get_by_text("This is mine alone.")).to_have_count(0)
     stranger.context.close()
+
+
+def test_one_answer_is_weighed_behind_each_prompt_and_the_comparison_can_be_kept(visitor, app, tmp_path):
+    visitor.open()
+    visitor.set_longest_reply(24)
+    visitor.say("Which partner runs finance?")
+    visitor.say(CORRECTION)
+    page = visitor.page
+    visitor.open("/compare")
+    page.get_by_role("textbox", name="Question").fill("Which partner runs finance?")
+    page.get_by_role("button", name="Which prompts").click()
+    page.get_by_role("checkbox", name="A fresh session with other notes").check()
+    page.get_by_role("textbox", name="Other notes").fill("Priya runs finance.")
+    page.get_by_role("button", name="Compare", exact=True).click()
+
+    expect(page.locator("#weighed tbody tr")).to_have_count(4, timeout=2 * PATIENCE_MS)
+    answers = {name: page.locator(f"#pane-{name} [data-testid=bot]").inner_text() for name in ("continued", "edited")}
+    assert "Dana" in answers["continued"]
+    assert "Priya" in answers["edited"]
+    shares = {
+        row.get_attribute("data-pane"): row.locator(".figure").inner_text()
+        for row in page.locator("#weighed tbody tr").all()
+    }
+    looked_at = page.locator("#weighed button[aria-pressed=true]")
+    with sqlite3.connect(app.database) as connection:
+        rows = connection.execute(
+            "SELECT body FROM receipt JOIN turn ON turn.id = turn_id JOIN conversation ON conversation.id = conversation_id"
+            " WHERE kind = 'compare' AND position = 1"
+        )
+        *_, (body,) = rows
+    choice = json.loads(body)["completion"]["choices"][int(looked_at.get_attribute("data-id"))]
+    assert shares["continued"] == percent(choice["probability"])
+    assert shares["fresh"] != shares["continued"]
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as a page").click()
+    download.value.save_as(tmp_path / "comparison.html")
+    kept = visitor.context.new_page()
+    kept.goto(f"file://{tmp_path}/comparison.html")
+    expect(kept.locator(".pane")).to_have_count(4)
+    expect(kept.get_by_text(CORRECTION)).to_be_visible()
+    kept.close()
+
+    page.goto(visitor.url + page.get_by_role("link", name="Link to this comparison").get_attribute("href"))
+    expect(page.locator("#weighed tbody tr")).to_have_count(4)
+    expect(page.get_by_role("textbox", name="Question")).to_have_value("Which partner runs finance?")
+    expect(page.locator("#pane-edited")).to_contain_text(answers["edited"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from chat.compare import PANES, PaneFailed
+from chat.compare import PANES, PaneFailed, Setting
 from chat.errors import InputError, MarginaliaError
 from chat.prompt import checked_message
 from chat.turn import Begun, Done, Replying
@@ -112,7 +112,7 @@ class Api:
                 for pane in PANES
             }
             comparison = self._service.new_comparison(owner, question, conversation_id)
-            events = self._service.compare(owner, comparison, question, continued or None, sampling)
+            events = self._service.compare(owner, comparison, question, Setting(continued or None, sampling))
             for pane, event in events:
                 if isinstance(event, PaneFailed):
                     panes[pane.name]["error"] = event.sentence

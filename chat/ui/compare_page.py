@@ -1,4 +1,4 @@
-"""The page “Compare”: one question, three prompts, the same model; what differs is only what stands in front of it."""
+"""The page “Compare”: one question, several prompts, the same model; what differs is only what stands before it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 import gradio as gr
 
+from chat.compare import ALL_PANES, PANES, Pane, PaneName
 from chat.turn import Begun, Done
 from chat.types import Conversation
-from chat.ui.compare_view import PaneState, answer_html, first_states, prompt_html
+from chat.ui.compare_form import NO_CONVERSATION, CompareForm, chosen_panes, setting_from
+from chat.ui.compare_view import PaneState, answer_html, ended_states, first_states, prompt_html
 from chat.ui.frame import (
     MENU_BUTTON,
     QUIETLY,
@@ -20,14 +22,11 @@ from chat.ui.frame import (
     alert,
     brand_and_links,
     html_block,
-    sampling_from,
-    sampling_settings,
     telling_errors,
 )
 from chat.ui.owner import owner_of
+from chat.ui.scale import Scale, recorded
 from chat.ui.service import Service
-
-NO_CONVERSATION = ("None", "")
 
 
 class ComparePage:
@@ -40,49 +39,43 @@ class ComparePage:
             with gr.Column(elem_id="side", min_width=0):
                 brand_and_links("Compare")
             with gr.Column(elem_id="text", min_width=0):
-                self._form()
+                self._head()
+                self.form = CompareForm()
+                self.error = html_block(elem_id="error")
                 self._panes()
+                self.scale = Scale(service, self.comparison, self.error)
         self._wire()
 
-    def _form(self) -> None:
+    def _head(self) -> None:
         gr.HTML(MENU_BUTTON, apply_default_css=False, elem_classes="only-narrow")
         gr.HTML(
-            '<h2 class="page-title">One question, three prompts</h2>'
-            '<p class="quiet">Model and weights are the same in all three. Only the text before the reply differs.</p>',
+            '<h2 class="page-title">One question, several prompts</h2>'
+            '<p class="quiet">Model and weights are the same in all. Only the text before the reply differs.</p>',
             apply_default_css=False,
             elem_classes="page-head",
         )
-        with gr.Row(elem_id="ask"):
-            self.question = gr.Textbox(
-                label="Question",
-                placeholder="Which partner runs finance?",
-                lines=1,
-                max_lines=4,
-                scale=3,
-                autofocus=True,
-                min_width=0,
-            )
-            self.conversation = gr.Dropdown([NO_CONVERSATION], value=None, label="This conversation", scale=2)
-            self.ask = gr.Button("Compare", variant="primary", elem_id="compare", min_width=110)
-            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop", min_width=110)
-        self.error = html_block(elem_id="error")
-        self.settings = sampling_settings(longest=96)
 
     def _panes(self) -> None:
-        self.answers: dict[str, gr.HTML] = {}
-        self.prompts: dict[str, gr.HTML] = {}
+        self.columns: dict[PaneName, gr.Column] = {}
+        self.answers: dict[PaneName, gr.HTML] = {}
+        self.prompts: dict[PaneName, gr.HTML] = {}
         with gr.Row(elem_id="panes", equal_height=True):
-            for name, state in first_states().items():
-                with gr.Column(elem_id=f"pane-{name}", elem_classes="pane", min_width=0):
+            for name, state in first_states(ALL_PANES).items():
+                with gr.Column(
+                    elem_id=f"pane-{name}", elem_classes="pane", min_width=0, visible=state.pane in PANES
+                ) as self.columns[name]:
                     self.answers[name] = html_block(answer_html(state))
                     self.prompts[name] = html_block()
 
     def _wire(self) -> None:
-        panes = [*self.answers.values(), *self.prompts.values()]
-        outputs = [self.comparison, self.error, self.ask, self.stop, *panes]
-        asked = [self.question, self.conversation, *self.settings]
-        gr.on([self.question.submit, self.ask.click], self.compare, asked, outputs, **QUIETLY)
-        self.stop.click(self.end, [self.comparison], None, **QUIETLY)
+        form = self.form
+        panes = [*self.columns.values(), *self.answers.values(), *self.prompts.values()]
+        self.outputs = [self.comparison, self.error, form.ask, form.stop, *panes, *self.scale.outputs]
+        asked = [form.question, *form.asked]
+        self.restored = [*self.outputs, form.question, form.conversation, form.other, form.panes]
+        gr.on([form.question.submit, form.ask.click], self.compare, asked, self.outputs, **QUIETLY)
+        form.panes.change(self.choose, [form.panes], list(self.columns.values()), **QUIETLY)
+        form.stop.click(self.end, [self.comparison], None, **QUIETLY)
 
     def failed(self, sentence: str) -> Updates:
         """Tell what went wrong under the question, which stays."""
@@ -90,51 +83,84 @@ class ComparePage:
 
     @telling_errors
     def opened(self, request: gr.Request) -> Iterator[Updates]:
-        """The page was loaded: offer the conversations, the one in the address first."""
-        listed = self._service.store_of(owner_of(request)).conversations()
+        """The page was loaded: offer the conversations, the one in the address first; show a comparison named there."""
+        store = self._service.store_of(owner_of(request))
+        listed = store.conversations()
         choices = [NO_CONVERSATION, *((conversation.title, conversation.id) for conversation in listed)]
-        yield {self.conversation: gr.update(choices=choices, value=_offered_first(listed, request))}
+        yield {
+            self.form.conversation: gr.update(choices=choices, value=_offered_first(listed, request)),
+            self.form.other: gr.update(choices=choices),
+        }
+        comparison = str(request.query_params.get("k", ""))
+        if comparison:
+            receipts = recorded(store, comparison)
+            states = ended_states(receipts)
+            yield {
+                self.comparison: comparison,
+                self.form.question: store.conversation(comparison).title,
+                **self._columns(tuple(receipts)),
+                **{self.answers[name]: answer_html(state) for name, state in states.items()},
+                **{self.prompts[name]: self._prompt(states, name) for name in states},
+                **self.scale.weighed(owner_of(request), comparison),
+            }
+
+    def choose(self, names: list[PaneName]) -> Updates:
+        """Other prompts were ticked."""
+        return {column: gr.update(visible=name in names) for name, column in self.columns.items()}
 
     @telling_errors
     def compare(
-        self, request: gr.Request, question: str, conversation_id: str | None, *settings: Any
+        self, request: gr.Request, question: str, conversation: str | None, names: list[PaneName], *asked: Any
     ) -> Iterator[Updates]:
-        """Ask the question in all panes, and show each as it answers.
+        """Ask the question in all panes, show each as it answers, and weigh an answer at the end.
 
-        `conversation_id` is None where somebody asked before the page was told which conversations there are.
+        `conversation` is None where somebody asked before the page was told which conversations there are.
         """
-        owner, sampling = owner_of(request), sampling_from(*settings)
-        if conversation_id is None:
-            conversation_id = _offered_first(self._service.store_of(owner).conversations(), request)
-        comparison = self._service.new_comparison(owner, question, conversation_id)
-        states, shown_at = first_states(), 0.0
-        changed = set(states)
-        yield {self.comparison: comparison, self.error: "", **self._running(True)} | dict.fromkeys(
-            self.prompts.values(), ""
-        )
-        events = self._service.compare(owner, comparison, question, conversation_id or None, sampling)
-        with closing(events):
-            for pane, event in events:
-                states[pane.name] = states[pane.name].after(event)
-                changed.add(pane.name)
-                if isinstance(event, Begun | Done):
-                    # Each is held against the fresh session's prompt, which may be the one that has just come.
-                    yield {self.prompts[name]: self._prompt(states, name) for name in states}
-                if monotonic() - shown_at > 1 / UPDATES_A_SECOND:
-                    shown_at = monotonic()
-                    yield {self.answers[name]: answer_html(states[name]) for name in changed}
-                    changed.clear()
+        owner, panes = owner_of(request), chosen_panes(names)
+        if conversation is None:
+            conversation = _offered_first(self._service.store_of(owner).conversations(), request)
+        setting = setting_from(conversation, *asked)
+        comparison = self._service.new_comparison(owner, question, setting.conversation)
+        states = first_states(panes)
+        yield {
+            self.comparison: comparison,
+            self.error: "",
+            **self._running(True),
+            **dict.fromkeys(self.prompts.values(), ""),
+            **self.scale.empty(),
+        }
+        with closing(self._service.compare(owner, comparison, question, setting, panes)) as events:
+            yield from self._follow(states, events)
         yield self._running(False) | {self.answers[name]: answer_html(states[name]) for name in states}
+        yield self.scale.weighed(owner, comparison)
+
+    def _follow(self, states: dict[PaneName, PaneState], events: Iterator[tuple[Pane, Any]]) -> Iterator[Updates]:
+        changed, shown_at = set(states), 0.0
+        for pane, event in events:
+            states[pane.name] = states[pane.name].after(event)
+            changed.add(pane.name)
+            if isinstance(event, Begun | Done):
+                # Each is held against the first prompt, which may be the one that has just come.
+                yield {self.prompts[name]: self._prompt(states, name) for name in states}
+            if monotonic() - shown_at > 1 / UPDATES_A_SECOND:
+                shown_at = monotonic()
+                yield {self.answers[name]: answer_html(states[name]) for name in changed}
+                changed.clear()
 
     def end(self, request: gr.Request, comparison: str) -> None:
         """Stop every pane."""
         self._service.stop(owner_of(request), comparison)
 
-    def _prompt(self, states: dict[str, PaneState], name: str) -> str:
-        return prompt_html(states[name], states["fresh"].prompt, self._service.model.encoder)
+    def _prompt(self, states: dict[PaneName, PaneState], name: PaneName) -> str:
+        first = next(iter(states.values()))
+        return prompt_html(states[name], first.prompt, self._service.model.encoder)
+
+    def _columns(self, panes: tuple[Pane, ...]) -> Updates:
+        names = [pane.name for pane in panes]
+        return self.choose(names) | {self.form.panes: names}
 
     def _running(self, running: bool) -> Updates:
-        return {self.ask: gr.update(visible=not running), self.stop: gr.update(visible=running)}
+        return {self.form.ask: gr.update(visible=not running), self.form.stop: gr.update(visible=running)}
 
 
 def _offered_first(listed: Sequence[Conversation], request: gr.Request) -> str:

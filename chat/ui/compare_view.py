@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from chat.compare import PANES, Pane, PaneFailed
+from chat.compare import Pane, PaneFailed, PaneName
 from chat.encoding import Encoder
 from chat.prompt_diff import only_here
 from chat.turn import Begun, Done, Replying, TurnEvent
@@ -39,9 +40,17 @@ class PaneState:
         return state
 
 
-def first_states() -> dict[str, PaneState]:
-    """All panes, before anything was asked."""
-    return {pane.name: PaneState(pane) for pane in PANES}
+def first_states(panes: Iterable[Pane]) -> dict[PaneName, PaneState]:
+    """Panes before anything was asked."""
+    return {pane.name: PaneState(pane) for pane in panes}
+
+
+def ended_states(receipts: Mapping[Pane, Receipt]) -> dict[PaneName, PaneState]:
+    """Panes that have answered, from their receipts."""
+    return {
+        pane.name: PaneState(pane, receipt.prompt, receipt.completion.text, receipt=receipt)
+        for pane, receipt in receipts.items()
+    }
 
 
 def answer_html(state: PaneState) -> str:
@@ -58,17 +67,20 @@ def answer_html(state: PaneState) -> str:
 
 
 def prompt_html(state: PaneState, plain: PromptRecord | None, encoder: Encoder) -> str:
-    """The lower part of a pane: its exact prompt. `plain` is the fresh session's, which the others are held against."""
+    """The lower part of a pane: its exact prompt. `plain` is the first pane's, which the others are held against."""
     if state.prompt is None:
         return ""
     seal = weights_seal(state.receipt.weights) if state.receipt else ""
     return f"{_marked_prompt(state.prompt, plain, encoder)}{seal}"
 
 
-_PROMISES = {
+_PROMISES: dict[PaneName, str] = {
     "fresh": "Only your question. This is what a new chat knows.",
     "continued": "The chosen conversation is sent again, then your question.",
     "memory": "Your saved notes are put into the prompt, then your question.",
+    "edited": "The notes that you write below “Which prompts”, then your question.",
+    "other": "The other conversation that you choose is sent, then your question.",
+    "sampled": "The chosen conversation, then your question, with a temperature and seed of its own.",
 }
 
 
@@ -88,7 +100,7 @@ def _marked_prompt(prompt: PromptRecord, plain: PromptRecord | None, encoder: En
         shown = segment_html(segment, encoder.token_texts(ids), ids, encoder.control_ids)
         marked = not own.isdisjoint(range(segment.start, segment.end))
         spans.append(f'<mark class="only-here">{shown}</mark>' if marked else shown)
-    differs = f"{len(own):,} tokens are not in the fresh session’s prompt; what holds them is underlined."
+    differs = f"{len(own):,} tokens are not in the first prompt; what holds them is underlined."
     return (
         f'<h3>Exact prompt</h3>{kind_counts(prompt)}<p class="quiet">{differs if own else _same(prompt, plain)}</p>'
         f'<pre class="prompt" tabindex="0" aria-label="The prompt, by segment">{"".join(spans)}</pre>'
@@ -98,4 +110,4 @@ def _marked_prompt(prompt: PromptRecord, plain: PromptRecord | None, encoder: En
 def _same(prompt: PromptRecord, plain: PromptRecord | None) -> str:
     if plain is None or prompt is plain:
         return "The others are compared with this prompt."
-    return "This is the fresh session’s prompt, token for token."
+    return "This is the first prompt, token for token."

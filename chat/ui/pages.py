@@ -34,7 +34,7 @@ def build_pages(service: Service, card: ModelCard, tells_of: str) -> gr.Blocks:
         pages.load(chat.opened, [parts.view], parts.outputs(), api_visibility="private", show_progress="hidden")
     with pages.route("Compare", "/compare"):
         compare = ComparePage(service)
-        pages.load(compare.opened, None, [compare.conversation], api_visibility="private", show_progress="hidden")
+        pages.load(compare.opened, None, compare.restored, api_visibility="private", show_progress="hidden")
     with pages.route("Under glass", "/glass"):
         glass = GlassPage(service)
         shown = [glass.prompt.view, glass.prompt.words]

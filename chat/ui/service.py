@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 
-from chat.compare import Pane, PaneFailed, run_compare
+from chat.compare import PANES, Pane, PaneFailed, Setting, run_compare
 from chat.errors import InputError
 from chat.local_model import LocalModel
 from chat.note_writing import NoteWriting
 from chat.prompt import checked_message
+from chat.replay import weigh_reply
 from chat.turn import TurnEvent, TurnRequest, run_turn
-from chat.types import ModelInfo, Sampling
+from chat.types import Choice, ModelInfo, Receipt, Sampling
 from chat.ui.note_taking import LONGEST_NOTES, NOTES_LABEL, NoteEvent, NoteTaking
 from chat.ui.store import PersonStore
 from chat.ui.visible import shortened
@@ -94,13 +95,23 @@ class Service:
         return self.store_of(owner).new_conversation("compare", title, about=conversation_id or None)
 
     def compare(
-        self, owner: str, comparison_id: str, question: object, conversation_id: str | None, sampling: Sampling
+        self, owner: str, comparison_id: str, question: object, setting: Setting, panes: tuple[Pane, ...] = PANES
     ) -> Generator[tuple[Pane, TurnEvent | PaneFailed], None, None]:
         """Ask one question in every pane."""
         text = checked_message(question)
         store = self.store_of(owner)
         with self._stoppable(owner, comparison_id) as stop:
-            yield from run_compare(text, comparison_id, conversation_id, store, self.model, sampling, stop, lane=owner)
+            yield from run_compare(text, comparison_id, panes, setting, store, self.model, stop, lane=owner)
+
+    def weigh(
+        self, owner: str, prompts: Mapping[Pane, Receipt], reply: tuple[int, ...]
+    ) -> dict[Pane, tuple[Choice, ...]]:
+        """What the model thinks of one and the same reply behind each of some prompts, token by token."""
+        stop = threading.Event()
+        return {
+            pane: weigh_reply(self.model.engine, receipt.prompt.token_ids, reply, stop, owner)
+            for pane, receipt in prompts.items()
+        }
 
     @contextmanager
     def _stoppable(self, owner: str, conversation_id: str) -> Iterator[threading.Event]:

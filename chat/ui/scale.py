@@ -1,0 +1,102 @@
+"""The scale below a comparison: one pane's answer, weighed behind every pane's prompt; and what can be taken along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+
+from chat.compare import ALL_PANES, Pane, PaneName
+from chat.errors import InputError
+from chat.types import Receipt
+from chat.ui.compare_export import comparison_document
+from chat.ui.frame import QUIETLY, Updates, alert, clicked, html_block, telling_errors
+from chat.ui.owner import owner_of
+from chat.ui.service import Service
+from chat.ui.store import PersonStore
+from chat.ui.visible import escaped
+from chat.ui.weighed_view import most_telling, weighed_html
+
+STYLE = Path(__file__).resolve().parents[2] / "static" / "app.css"
+HEAD = (
+    '<h3>One answer, behind each prompt</h3><p class="quiet">The same tokens, held against every prompt: how likely '
+    "the model thought each of them. It begins where the prompts part.</p>"
+)
+
+
+class Scale:
+    """Built inside the current Blocks. `comparison` has the id of what is compared; `error` tells what went wrong."""
+
+    def __init__(self, service: Service, comparison: gr.Textbox, error: gr.HTML) -> None:
+        self._service = service
+        self._error = error
+        with gr.Column(visible=False, elem_id="scale", min_width=0) as self.box:
+            gr.HTML(HEAD, apply_default_css=False)
+            self.whose = gr.Radio([], label="Whose answer")
+            self.table = html_block(elem_id="weighed")
+            self.take = html_block(elem_id="take")
+        self.outputs = [self.box, self.whose, self.table, self.take]
+        weighed = [self.whose, self.table, self.take, error]
+        self.whose.input(self.choose, [comparison, self.whose], weighed, **QUIETLY)
+        self.table.click(self.look, [comparison, self.whose], weighed, **QUIETLY)
+
+    def failed(self, sentence: str) -> Updates:
+        """Tell what went wrong under the question."""
+        return {self._error: alert(sentence)}
+
+    def empty(self) -> Updates:
+        """Nothing has been answered yet."""
+        return {self.box: gr.update(visible=False)}
+
+    def weighed(self, owner: str, comparison: str, whose: PaneName | None = None, place: int | None = None) -> Updates:
+        """One pane's answer behind every prompt: the first of those that are not fresh, if none is named."""
+        store = self._service.store_of(owner)
+        receipts = recorded(store, comparison)
+        if not receipts:
+            return self.empty()
+        names = [pane.name for pane in receipts]
+        named = whose if whose in names else next((name for name in names if name != "fresh"), names[0])
+        reply = next(receipt for pane, receipt in receipts.items() if pane.name == named).completion.token_ids
+        weighed = self._service.weigh(owner, receipts, reply)
+        at = most_telling(weighed) if place is None or place >= len(reply) else place
+        table = weighed_html(weighed, reply, self._service.model.encoder.token_texts, at)
+        return {
+            self.box: gr.update(visible=True),
+            self.whose: gr.update(choices=[(pane.title, pane.name) for pane in receipts], value=named),
+            self.table: table,
+            self.take: self._take_along(store.conversation(comparison).title, comparison, receipts, table),
+        }
+
+    @telling_errors
+    def choose(self, request: gr.Request, comparison: str, whose: PaneName) -> Iterator[Updates]:
+        """Another pane's answer is to be weighed."""
+        yield self._again(request, comparison, whose, None)
+
+    @telling_errors
+    def look(self, event: gr.EventData, request: gr.Request, comparison: str, whose: PaneName) -> Iterator[Updates]:
+        """Another token of the answer is to be looked at."""
+        place = str(clicked(event).get("id", ""))
+        if not place.isdecimal():
+            raise InputError(f"“{place}” is not a token of this answer. Choose one of those that are shown.")
+        yield self._again(request, comparison, whose, int(place))
+
+    def _again(self, request: gr.Request, comparison: str, whose: PaneName, place: int | None) -> Updates:
+        updates = self.weighed(owner_of(request), comparison, whose, place)
+        return {self._error: ""} | {part: new for part, new in updates.items() if part is not self.box}
+
+    def _take_along(self, question: str, comparison: str, receipts: dict[Pane, Receipt], table: str) -> str:
+        style = STYLE.read_text("utf-8")
+        document = comparison_document(question, receipts, table, self._service.model.encoder, style)
+        return (
+            '<div class="acts"><button class="small" data-save="comparison-page" data-type="text/html" '
+            f'data-name="comparison-{comparison[:8]}.html">Save as a page</button>'
+            f'<a class="small" href="/compare?k={escaped(comparison)}">Link to this comparison</a></div>'
+            f'<pre hidden id="comparison-page">{escaped(document)}</pre>'
+        )
+
+
+def recorded(store: PersonStore, comparison: str) -> dict[Pane, Receipt]:
+    """What a comparison's panes answered, in their order; those without a receipt are left out. Raises NotFound."""
+    turns = [turn for turn in store.turns(comparison) if turn.usage and turn.position < len(ALL_PANES)]
+    return {ALL_PANES[turn.position]: store.receipt(turn.id) for turn in turns}
