@@ -16,6 +16,7 @@ SYSTEM_TEXT = "You are a helpful assistant."
 NOTES_HEADING = "\n\nNotes saved from earlier conversations:"
 
 YOUR_MESSAGE = "your message"
+EARLIER_MESSAGE, EARLIER_REPLY = "earlier message", "earlier reply"
 NO_ROOM = "did not fit the context window"
 NO_REPLY = "has no reply to show the model"
 
@@ -96,8 +97,8 @@ def _system_message(system: str, notes: Sequence[Note]) -> PromptMessage:
 def _exchanges(turns: Sequence[PastTurn]) -> list[PromptMessage]:
     exchanges = []
     for turn in turns:
-        said = Piece("history", "earlier message", turn.message, source_turn_id=turn.id)
-        replied = Piece("history", "earlier reply", turn.reply, source_turn_id=turn.id)
+        said = Piece("history", EARLIER_MESSAGE, turn.message, source_turn_id=turn.id)
+        replied = Piece("history", EARLIER_REPLY, turn.reply, source_turn_id=turn.id)
         exchanges += [PromptMessage("user", (said,)), PromptMessage("assistant", (replied,))]
     return exchanges
 

@@ -20,6 +20,8 @@ from chat.types import Piece, Prompt, PromptMessage, Role
 # Private-use characters: no chat template contains them, and neither `trim` nor a split on spaces touches them.
 _MARKER = re.compile("\ue000(\\d+)\ue001")
 _BLANKS = " \n"
+JOINT = "joint"
+"""The label of what stands between a system part and the message that it was folded into."""
 
 
 @dataclass(frozen=True)
@@ -139,5 +141,5 @@ def _folded(messages: tuple[PromptMessage, ...]) -> tuple[PromptMessage, ...]:
     if messages[0].role != "system":
         return messages
     system, first, *others = messages
-    joint = Piece("template", "joint", "\n\n")
+    joint = Piece("template", JOINT, "\n\n")
     return (replace(first, pieces=(*system.pieces, joint, *first.pieces)), *others)

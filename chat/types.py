@@ -19,8 +19,11 @@ SEGMENT_KINDS: tuple[SegmentKind, ...] = ("template", "system", "note", "history
 StageName = Literal["receive", "prepare", "queue", "read", "write", "validate"]
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled", "interrupted", "error"]
+Verdict = Literal["up", "down"]
 
 MAX_MESSAGE_CHARACTERS = 1_000_000
+MAX_COMMENT_CHARACTERS = 2_000
+MAX_BETTER_REPLY_CHARACTERS = 20_000
 MAX_NEW_TOKENS = 4_096
 MAX_SEED = 2**63 - 1
 
@@ -330,3 +333,18 @@ class Turn:
     usage: Usage | None = None
     timing: Timing | None = None
     dropped: int = field(default=0)
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a person said of one reply: good or bad, why, and what it should have said. Times are ISO 8601, UTC.
+
+    It is text that is kept, and goes into no prompt and no weight.
+    """
+
+    turn_id: str
+    verdict: Verdict
+    comment: str = ""
+    better: str = ""
+    created_at: str = ""
+    updated_at: str = ""

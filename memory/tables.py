@@ -9,7 +9,7 @@ from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, MetaData, String, Te
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from chat.types import FinishReason
+from chat.types import FinishReason, Verdict
 
 ConversationKind = Literal["chat", "compare", "notes"]
 NoteOrigin = Literal["model", "hand"]
@@ -120,6 +120,19 @@ class ReceiptRow(Base):
 
     turn_id: Mapped[str] = mapped_column(ForeignKey("turn.id", ondelete="CASCADE"), primary_key=True)
     body: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class FeedbackRow(Base):
+    """What the turn's person said of its reply: one row a turn at most."""
+
+    __tablename__ = "feedback"
+
+    turn_id: Mapped[str] = mapped_column(ForeignKey("turn.id", ondelete="CASCADE"), primary_key=True)
+    verdict: Mapped[Verdict] = mapped_column(String(8))
+    comment: Mapped[str] = mapped_column(WholeText, default="")
+    better: Mapped[str] = mapped_column(WholeText, default="")
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
 class NoteRow(Base):

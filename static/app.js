@@ -25,6 +25,15 @@
     rememberMemory(used) {
       localStorage.setItem("marginalia.useMemory", String(used));
     },
+    // A file that the browser makes of a text: the server has no door for files.
+    download(text) {
+      if (!text) return;
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([text], { type: "application/jsonl" }));
+      link.download = "marginalia-preferences.jsonl";
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+    },
     focusBox() {
       document.querySelector("#message textarea")?.focus();
     },
@@ -118,6 +127,35 @@
       document.querySelector("#show-prompt input")?.click();
   });
 
+  // A conversation is written anew when anything in it changes. What was typed in it and not yet saved is put back, and
+  // so is the focus; where the button is gone that had it, the thumb beside it gets it.
+  const typed = new Map();
+  let focused = [];
+  const noteFocus = ({ target }) => {
+    const { action, id } = target.closest("#turns [data-action], #judged [data-action]")?.dataset ?? {};
+    const thumb = `.thumb[data-id="${id}"]`;
+    if (target.dataset.unsaved !== undefined) focused = [`#${target.id}`];
+    else focused = id ? [`[data-action="${action}"][data-id="${id}"]`, `${thumb}[aria-pressed="true"]`, thumb] : [];
+  };
+  document.addEventListener("focusin", noteFocus);
+  document.addEventListener("pointerdown", noteFocus);
+  document.addEventListener("input", ({ target }) => {
+    if (target.dataset.unsaved !== undefined) typed.set(target.id, target.value);
+  });
+  document.addEventListener("click", ({ target }) => {
+    const { action, id } = target.closest("[data-action]")?.dataset ?? {};
+    if (action === "withdraw" || action === "close")
+      ["comment", "better"].forEach((name) => typed.delete(`${name}-${id}`));
+  });
+  const bringWordsBack = () => {
+    document.querySelectorAll("[data-unsaved]:not([data-seen])").forEach((field) => {
+      field.dataset.seen = "";
+      if (typed.has(field.id)) field.value = typed.get(field.id);
+    });
+    if (document.activeElement !== document.body) return;
+    focused.map((place) => document.querySelector(place)).find(Boolean)?.focus();
+  };
+
   // Gradio's columns carry no roles, and its page no landmarks but one.
   const landmarks = () => {
     const side = document.getElementById("side");
@@ -144,6 +182,7 @@
     const curve = document.querySelector("#curve .vega-embed");
     curve?.setAttribute("role", "img");
     curve?.setAttribute("aria-label", "Loss by step, two lines; the text above it says where each begins and ends");
+    bringWordsBack();
     const status = document.getElementById("status");
     status?.setAttribute("role", "status");
     status?.setAttribute("aria-live", "polite");

@@ -44,6 +44,7 @@ class Visitor:
             "/compare": "#panes h2",
             "/glass": "#glass-panel .segment, #error p",
             "/memory": "#notes .html-container :is(p, ul)",
+            "/feedback": "#judged :is(p, ul)",
             "/model": "#fingerprint",
         }
         awaited = filled.get(path.split("?")[0], "#shelf p, #shelf nav")

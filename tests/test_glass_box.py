@@ -156,8 +156,8 @@ def test_one_answer_is_weighed_behind_each_prompt_and_the_comparison_can_be_kept
     looked_at = page.locator("#weighed button[aria-pressed=true]")
     with sqlite3.connect(app.database) as connection:
         rows = connection.execute(
-            "SELECT body FROM receipt JOIN turn ON turn.id = turn_id JOIN conversation ON conversation.id = conversation_id"
-            " WHERE kind = 'compare' AND position = 1"
+            "SELECT receipt.body FROM receipt JOIN turn ON turn.id = turn_id"
+            " JOIN conversation ON conversation.id = conversation_id WHERE kind = 'compare' AND position = 1"
         )
         *_, (body,) = rows
     choice = json.loads(body)["completion"]["choices"][int(looked_at.get_attribute("data-id"))]

@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import PATIENCE_MS, PHONE, Visitor
 from page_fixtures import UNHURRIED, receipt_of_last_turn
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Page, Route, expect
 from running_app import RunningApp
 
 
@@ -350,7 +350,7 @@ def test_on_a_phone_the_box_is_in_sight_and_the_prompt_one_tap_away(browser, app
 
     visitor.page.get_by_role("button", name="Menu").click()
     expect(visitor.page.get_by_role("button", name="New chat")).to_be_in_viewport()
-    for path in ("/", "/compare", "/glass", "/memory", "/model"):
+    for path in ("/", "/compare", "/glass", "/memory", "/feedback", "/model"):
         visitor.open(path)
         assert visitor.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is too wide"
     visitor.context.close()
@@ -419,13 +419,19 @@ def test_axe_finds_nothing_on_any_page(visitor, scheme):
     visitor.open()
     visitor.set_longest_reply(4)
     visitor.say("Is this page for everybody?")
+    visitor.page.get_by_role("button", name="Bad reply").click()
+    visitor.page.get_by_text("Nothing was learned").wait_for()
+    assert axe_violations(visitor.page) == [], f"the form under a reply in {scheme}"
     conversation = f"/?c={visitor.conversation_id()}"
-    for path in (conversation, "/", "/compare", "/glass", "/memory", "/model"):
+    for path in (conversation, "/", "/compare", "/glass", "/memory", "/feedback", "/model"):
         visitor.open(path)
-        results = Axe().run(visitor.page).response
-        assert len(results["passes"]) > 10, "axe looked at an empty page"
-        found = [(rule["id"], rule["nodes"][0]["html"]) for rule in results["violations"]]
-        assert found == [], f"{path} in {scheme}"
+        assert axe_violations(visitor.page) == [], f"{path} in {scheme}"
+
+
+def axe_violations(page: Page) -> list[tuple[str, str]]:
+    results = Axe().run(page).response
+    assert len(results["passes"]) > 10, "axe looked at an empty page"
+    return [(rule["id"], rule["nodes"][0]["html"]) for rule in results["violations"]]
 
 
 def test_no_request_leaves_this_computer(visitor):
@@ -434,7 +440,7 @@ def test_no_request_leaves_this_computer(visitor):
     visitor.say("Whom do you talk to?")
     visitor.page.get_by_role("button", name="API").click()
     visitor.page.get_by_text("API documentation").wait_for()
-    for path in ("/compare", "/glass", "/memory", "/model"):
+    for path in ("/compare", "/glass", "/memory", "/feedback", "/model"):
         visitor.open(path)
 
     elsewhere = [url for url in visitor.asked if not url.startswith((visitor.url, "data:", "blob:"))]

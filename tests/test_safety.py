@@ -16,7 +16,22 @@ from gradio_client.exceptions import AppError
 from running_app import COOKIE, Browser, Refused, RunningApp, client_of, result_of
 
 SECRET = "Xylophone-Quartz-77"
-ACTIONS = ("look", "older", "retry", "say", "open", "keep", "edit", "on", "off", "delete")
+ACTIONS = (
+    "look",
+    "older",
+    "retry",
+    "say",
+    "open",
+    "keep",
+    "edit",
+    "on",
+    "off",
+    "delete",
+    "good",
+    "bad",
+    "comment",
+    "withdraw",
+)
 
 
 @dataclass(frozen=True)
@@ -43,18 +58,23 @@ def rows(app: RunningApp) -> dict[str, list[Any]]:
             "conversation": "select * from conversation where owner = ?",
             "turn": "select * from turn where conversation_id in (select id from conversation where owner = ?)",
             "note": "select * from note where owner = ?",
+            "feedback": "select * from feedback where turn_id in (select turn.id from turn join conversation on "
+            "conversation.id = conversation_id where owner = ?)",
         }
-        return {table: database.execute(f"{query} order by id", [owner]).fetchall() for table, query in mine.items()}
+        return {table: database.execute(f"{query} order by 1", [owner]).fetchall() for table, query in mine.items()}
 
 
 @pytest.fixture(scope="module")
 def ada(running_app: RunningApp) -> Iterator[Ada]:
-    """She said something secret, saved it, gave it to the conversation as its title, and compared it."""
+    """She said something secret, saved it, made it a title, judged the reply with it, and compared it."""
     with Browser(running_app.url) as browser:
         turn = browser.call("chat", f"The word is {SECRET}.", "", True, 0.0, 0, 8)
         browser.page_event("write", [f"Remember {SECRET}."])
         browser.page_event("rename", [turn["conversation_id"], "Segments", f"About {SECRET}"])
         note = browser.call("notes")[0]["id"]
+        bad = {"id": turn["turn_id"], "comment": f"Not {SECRET}.", "better": f"Yes, {SECRET}."}
+        for action in ("bad", "comment"):
+            browser.page_event("act", [], bad | {"action": action}, place=2)
         comparison = browser.call("compare", SECRET, turn["conversation_id"], 0.0, 0, 8)[0]["receipt"]
         yield Ada(
             browser,
@@ -116,8 +136,11 @@ def test_the_first_person_finds_her_own_things_behind_the_doors_that_are_tried_b
         ),
         "show_view": ada.browser.page_event("show_view", [ada.conversation, "Raw text", ada.turn]),
         "search": ada.browser.page_event("search", ["", "Segments", "xylophone"]),
-        "memory": ada.browser.page_event("opened", [], place=2),
+        "glass": ada.browser.page_event("opened", ["Segments", ""], query=f"?t={ada.turn}", place=2),
+        "memory": ada.browser.page_event("opened", [], place=3),
         "compare": ada.browser.page_event("opened", [], place=1),
+        "feedback": ada.browser.page_event("opened", [], place=4),
+        "export": ada.browser.page_event("export", []),
         "receipt": json.dumps(ada.browser.call("receipt", ada.turn)),
         "notes": json.dumps(ada.browser.call("notes")),
     }
@@ -235,7 +258,7 @@ def test_a_cookie_that_is_none_of_ours_is_no_cookie(running_app: RunningApp, val
         assert COOKIE in browser.http.get("/").headers["set-cookie"]
 
 
-@pytest.mark.parametrize("path", ["/", "/compare", "/memory", "/model"])
+@pytest.mark.parametrize("path", ["/", "/compare", "/glass", "/memory", "/feedback", "/model"])
 def test_each_page_brings_the_owner_cookie_once_and_only_if_it_is_missing(running_app: RunningApp, path: str) -> None:
     with httpx.Client(base_url=running_app.url) as http:
         first = http.get(path)
@@ -259,7 +282,9 @@ def test_what_is_no_page_brings_no_cookie(running_app: RunningApp, path: str) ->
     [
         "/",
         "/compare",
+        "/glass",
         "/memory",
+        "/feedback",
         "/model",
         "/config",
         "/theme.css",
@@ -282,7 +307,7 @@ def test_every_answer_has_the_headers_that_keep_a_browser_safe(running_app: Runn
     assert policy["frame-ancestors"] == "'none'"
 
 
-@pytest.mark.parametrize("path", ["/", "/compare", "/memory", "/model"])
+@pytest.mark.parametrize("path", ["/", "/compare", "/glass", "/memory", "/feedback", "/model"])
 def test_a_page_names_nothing_that_lies_elsewhere(running_app: RunningApp, path: str) -> None:
     page = httpx.get(f"{running_app.url}{path}").text
     named = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)""", page) + re.findall(r"""url\(["']?([^"')]+)""", page)
@@ -417,7 +442,7 @@ def test_the_page_itself_may_call(ada: Ada) -> None:
 
 
 def test_the_configuration_that_every_browser_gets_holds_nothing_of_anybody(ada: Ada, eve: Browser) -> None:
-    pages = ("/", "/compare", "/memory", "/model", f"/?c={ada.conversation}", "/?view=api")
+    pages = ("/", "/compare", "/glass", "/memory", "/feedback", "/model", f"/?c={ada.conversation}", "/?view=api")
     for path in (*pages, "/config", "/gradio_api/info"):
         assert SECRET not in eve.http.get(path).text
 

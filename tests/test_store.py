@@ -603,6 +603,8 @@ def test_a_second_person_cannot_reach_anything_of_the_first(store, database):
     conversation = store.new_conversation()
     turn = say(store, conversation, "my secret")
     note = store.add_note("my secret", source_turn_ids=[turn]).id
+    store.give_feedback(turn, "down")
+    store.change_feedback(turn, "my secret", "my secret")
     other = database.for_owner("eve")
     own = other.new_conversation()
     say(other, own, "mine")
@@ -630,15 +632,23 @@ def test_a_second_person_cannot_reach_anything_of_the_first(store, database):
         lambda: other.add_note("hi", source_turn_ids=[turn]),
         lambda: other.add_note("hi", replaces=note),
         lambda: other.add_note("hi", draft=True, replaces=note),
+        lambda: other.give_feedback(turn, "up"),
+        lambda: other.change_feedback(turn, "taken", "over"),
+        lambda: other.withdraw_feedback(turn),
     ]
-    before = (store.conversation(conversation), store.turns(conversation), store.notes())
+
+    def everything():
+        return store.conversation(conversation), store.turns(conversation), store.notes(), store.feedback()
+
+    before = everything()
     for attempt in attempts:
         with pytest.raises(NotFound):
             attempt()
-    assert (store.conversation(conversation), store.turns(conversation), store.notes()) == before
+    assert everything() == before
     assert [listed.id for listed in other.conversations()] == [own]
     assert other.conversations("secret") == ()
-    assert other.notes() == other.load_notes() == ()
+    assert other.notes() == other.load_notes() == other.feedback() == ()
+    assert other.feedback_on({turn}) == {}
 
 
 @pytest.mark.parametrize("identifier", STRANGE_IDS, ids=ascii)
@@ -649,7 +659,7 @@ def test_an_id_of_another_reads_like_one_that_never_was(store, database, identif
             error = outcome(action, unreachable)
             assert type(error) is NotFound
             assert str(error) == str(NotFound("conversation", unreachable))
-    for action in (store.turn, store.receipt, store.delete_note):
+    for action in (store.turn, store.receipt, store.delete_note, store.withdraw_feedback):
         assert type(outcome(action, identifier)) is NotFound
 
 
@@ -782,3 +792,103 @@ def test_a_turn_that_nothing_is_heard_of_any_more_does_not_block_its_conversatio
     store.begin_turn(conversation_id, "Once more, then.", 1, use_memory=True)
 
     assert store.turn(silent).finish_reason == "interrupted"
+
+
+# Feedback
+
+
+def test_a_comment_is_kept_word_for_word(store, database):
+    turn = say(store, store.new_conversation(), "Who runs finance?", "Priya.")
+    store.give_feedback(turn, "down")
+    store.change_feedback(turn, STRANGE_TEXT, f" {STRANGE_TEXT}\n")
+    (kept,) = database.for_owner("ada").feedback()
+    assert (kept.turn_id, kept.verdict, kept.comment, kept.better) == (turn, "down", STRANGE_TEXT, f" {STRANGE_TEXT}\n")
+    assert kept.created_at <= kept.updated_at
+    assert kept.updated_at.endswith("+00:00")
+    assert store.feedback_on({turn, UNKNOWN, "x"}) == {turn: kept}
+
+
+def test_a_verdict_can_be_changed_and_the_words_beside_it_stay(store):
+    turn = say(store, store.new_conversation(), "Who runs finance?")
+    first = store.give_feedback(turn, "down")
+    store.change_feedback(turn, "wrong name", "Dana.")
+    store.give_feedback(turn, "up")
+    store.change_feedback(turn, "right after all")
+    (kept,) = store.feedback()
+    assert (kept.verdict, kept.comment, kept.better) == ("up", "right after all", "Dana.")
+    assert kept.created_at == first.created_at
+    store.change_feedback(turn, " \n", "")
+    assert [(each.comment, each.better) for each in store.feedback()] == [("", "")]
+
+
+def test_feedback_that_is_withdrawn_is_gone_and_its_turn_stays(store):
+    turn = say(store, store.new_conversation(), "Who runs finance?")
+    store.give_feedback(turn, "up")
+    store.withdraw_feedback(turn)
+    assert store.feedback() == ()
+    assert store.turn(turn).reply == "Hello."
+    for action in (store.withdraw_feedback, lambda turn: store.change_feedback(turn, "late")):
+        assert "There is no feedback on turn" in str(outcome(action, turn))
+
+
+def test_feedback_is_listed_newest_first_that_on_replaced_turns_included(store):
+    conversation = store.new_conversation()
+    turns = [say(store, conversation, f"message {number}") for number in range(3)]
+    for turn in turns:
+        store.give_feedback(turn, "up")
+    store.change_feedback(turns[0], "a word more does not move it")
+    say(store, conversation, "again", replaces=turns[2])
+    assert [given.turn_id for given in store.feedback()] == turns[::-1]
+
+
+def test_feedback_goes_with_its_conversation(store, url):
+    conversation = store.new_conversation()
+    store.give_feedback(say(store, conversation, "Who runs finance?"), "up")
+    kept = say(store, store.new_conversation(), "Who runs sales?")
+    store.give_feedback(kept, "down")
+    store.delete_conversation(conversation)
+    assert [given.turn_id for given in store.feedback()] == [kept]
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM feedback")) == 1
+    engine.dispose()
+
+
+def test_a_reply_that_is_not_finished_or_has_no_receipt_cannot_be_judged(store):
+    conversation = store.new_conversation()
+    turn = store.begin_turn(conversation, "Who runs finance?", 0, True)
+    store.save_partial(turn, "Da")
+    assert type(outcome(store.give_feedback, turn, "up")) is InputError
+    store.fail_turn(turn, "Da", "The model failed.")
+    assert type(outcome(store.give_feedback, turn, "up")) is InputError
+    assert store.feedback() == ()
+
+
+def test_words_that_are_too_long_are_refused_with_their_size_and_change_nothing(store):
+    turn = say(store, store.new_conversation(), "Who runs finance?")
+    before = store.give_feedback(turn, "down")
+    assert "2,000 characters and this one 2,001" in str(outcome(store.change_feedback, turn, "x" * 2001))
+    assert "20,000 characters and this one 20,001" in str(outcome(store.change_feedback, turn, "", "x" * 20_001))
+    assert store.feedback() == (before,)
+
+
+def test_of_two_thumbs_at_once_one_row_is_left(store):
+    turn = say(store, store.new_conversation(), "Who runs finance?")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda verdict: store.give_feedback(turn, verdict), ["up", "down"] * 4))
+    assert len(store.feedback()) == 1
+
+
+def test_the_way_back_before_feedback_loses_only_the_feedback(url):
+    database = open_database(url)
+    store = database.for_owner("ada")
+    turn = say(store, store.new_conversation(), "Who runs finance?")
+    store.give_feedback(turn, "up")
+    database.close()
+    migrate(url, command.downgrade, "0002")
+
+    database = open_database(url)
+    store = database.for_owner("ada")
+    assert store.feedback() == ()
+    assert store.turn(turn).message == "Who runs finance?"
+    database.close()

@@ -45,7 +45,7 @@ HOSTILE = (
 )
 OURS = {
     *("article", "div", "p", "button", "span", "i", "abbr", "nav", "ul", "ol", "li", "a", "b", "br", "code", "pre"),
-    *("sub", "details", "summary", "section", "h2", "textarea"),
+    *("sub", "details", "summary", "section", "h2", "textarea", "label"),
 }
 CONTROL = 1
 SEAL = WeightsCheck(before="ab" * 32, after="ab" * 32, parameters=134_515_008, changed_parameters=0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from chat.encoding import Encoder
-from chat.prompt import SYSTEM_TEXT, Budget, assemble_prompt
+from chat.prompt import EARLIER_REPLY, SYSTEM_TEXT, Budget, assemble_prompt
 from chat.tuning.maker import MadeUp
 from chat.types import Note, PastTurn
 
@@ -48,7 +48,7 @@ def encode_example(made: MadeUp, encoder: Encoder) -> Example:
     learned, kept = ([False] * len(encoding.token_ids) for _ in range(2))
     end = 0
     for segment in encoding.segments:
-        if segment.label == "earlier reply":
+        if segment.label == EARLIER_REPLY:
             end = segment.end + 1
             exchange = made.exchanges[int(segment.source_turn_id or 0)]
             learned[segment.start : end] = [exchange.learned] * (end - segment.start)

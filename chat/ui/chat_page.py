@@ -12,6 +12,8 @@ from chat.prompt import checked_message
 from chat.types import Sampling
 from chat.ui.chat_parts import ChatParts
 from chat.ui.chat_screen import ChatScreen
+from chat.ui.feedback_desk import act_on_feedback
+from chat.ui.feedback_view import weights_moved
 from chat.ui.following import Following
 from chat.ui.frame import QUIETLY, Updates, alert, clicked, sampling_from, telling_errors
 from chat.ui.gaze import Gaze, Gazes
@@ -120,6 +122,8 @@ class ChatPage:
             case "say":
                 text = str(clicked(event).get("text", ""))
                 yield from self._send(owner, gaze, text, use_memory, sampling_from(*settings))
+            case "good" | "bad" | "comment" | "withdraw" | "close":
+                yield self._judge(store, gaze, clicked(event))
 
     @telling_errors
     def search(self, request: gr.Request, conversation_id: str, view: View, search: str) -> Iterator[Updates]:
@@ -181,6 +185,14 @@ class ChatPage:
         except NotFound as error:
             blank = self._screen.whole(store, self._gaze(request, "", view))
             return blank | {self.parts.error: alert(str(error))}
+
+    def _judge(self, store: PersonStore, gaze: Gaze, asked: dict[str, Any]) -> Updates:
+        action, said, alarm = asked.get("action"), "", ""
+        if action != "close":
+            said, gaze.seal = act_on_feedback(store, self._service.model.seal, asked)
+            alarm = weights_moved(gaze.seal)
+        gaze.judged_turn_id = "" if action in ("withdraw", "close") else str(asked.get("id", ""))
+        return self._screen.log(store, gaze) | {self.parts.status: escaped(said), self.parts.error: alarm}
 
     def _send(self, owner: str, gaze: Gaze, message: str, use_memory: bool, sampling: Sampling) -> Iterator[Updates]:
         checked_message(message)

@@ -1,6 +1,8 @@
-"""What the page “Chat” shows for a conversation, as updates of its components. Reads the store; changes nothing."""
+"""What the page “Chat” shows for a conversation, as updates of its components. Changes nothing in the store."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import gradio as gr
 
@@ -9,6 +11,7 @@ from chat.local_model import LocalModel
 from chat.prompt import YOUR_MESSAGE
 from chat.types import PromptRecord, Turn
 from chat.ui.chat_parts import ChatParts, model_line
+from chat.ui.feedback_view import Thumbs
 from chat.ui.frame import Updates
 from chat.ui.gaze import Gaze
 from chat.ui.note_desk import drafts_after
@@ -50,7 +53,7 @@ class ChatScreen:
         if not turns:
             return self._blank(store) | {parts.conversation: gaze.conversation_id}
         shown_turn = next((turn for turn in turns if turn.id == shown), turns[-1])
-        finished = [turn for turn in turns if turn.finish_reason]
+        gaze.shown_turn_id = shown_turn.id
         older = store.count_turns(gaze.conversation_id) - len(turns)
         return self._at_rest() | {
             parts.conversation: gaze.conversation_id,
@@ -59,13 +62,19 @@ class ChatScreen:
             parts.title_field: conversation.title,
             parts.delete_question: _delete_question(conversation.title, older + len(turns)),
             parts.model_name: self._fill(turns[-1]),
-            parts.log: conversation_log(finished, shown_turn.id, older),
-            parts.hint: next_step(turns) if len(finished) == len(turns) and not older else "",
+            parts.log: self._log(store, gaze, turns, older),
+            parts.hint: next_step(turns) if all(turn.finish_reason for turn in turns) and not older else "",
             parts.drafts: drafts_after(store, turns),
             parts.panel: self.panel(store, shown_turn.id, gaze.view),
             **self._offered(True),
             **({} if turns[-1].finish_reason else self._answering(turns[-1])),
         }
+
+    def log(self, store: PersonStore, gaze: Gaze) -> Updates:
+        """The finished turns alone, with the same prompt in the margin as before. Raises NotFound."""
+        turns = store.turns(gaze.conversation_id, gaze.limit)
+        older = store.count_turns(gaze.conversation_id) - len(turns)
+        return {self._parts.log: self._log(store, gaze, turns, older)}
 
     def shelf(self, store: PersonStore, gaze: Gaze) -> Updates:
         """The conversations at the side that something was said in."""
@@ -110,6 +119,11 @@ class ChatScreen:
             parts.panel: empty_panel(),
             **self._offered(False),
         }
+
+    def _log(self, store: PersonStore, gaze: Gaze, turns: Sequence[Turn], older: int) -> str:
+        finished = [turn for turn in turns if turn.finish_reason]
+        thumbs = Thumbs(store.feedback_on({turn.id for turn in finished}), gaze.judged_turn_id, gaze.seal)
+        return conversation_log(finished, gaze.shown_turn_id, older, thumbs)
 
     def _at_rest(self) -> Updates:
         parts = self._parts

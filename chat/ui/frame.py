@@ -15,19 +15,28 @@ from chat.ui.visible import escaped
 Updates = dict[Any, Any]
 """New values by component, as Gradio takes them."""
 
-# Of a click inside an HTML block only the data-… of the thing that was clicked travels, and the text beside it.
+# Of a click inside an HTML block only the data-… of the thing that was clicked travels, and the text beside it: the
+# first field's, and that of each field with a name.
 CLICKS = """
 element.addEventListener('click', (event) => {
   const target = event.target.closest('[data-action]');
   if (!target || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  const field = target.closest('[data-form]')?.querySelector('textarea');
-  trigger('click', {...target.dataset, text: field ? field.value : target.dataset.text});
+  const fields = [...(target.closest('[data-form]')?.querySelectorAll('textarea') ?? [])];
+  const named = Object.fromEntries(fields.filter(({name}) => name).map(({name, value}) => [name, value]));
+  trigger('click', {...named, ...target.dataset, text: fields.length ? fields[0].value : target.dataset.text});
 });
 """
 # Where the side is a drawer, the heading in it is hidden: this one is heard instead.
 MENU_BUTTON = '<h1 class="only-heard">Marginalia</h1><button class="small" data-toggle aria-label="Menu">Menu</button>'
-PAGES = (("Chat", "/"), ("Compare", "/compare"), ("Under glass", "/glass"), ("Memory", "/memory"), ("Model", "/model"))
+PAGES = (
+    ("Chat", "/"),
+    ("Compare", "/compare"),
+    ("Under glass", "/glass"),
+    ("Memory", "/memory"),
+    ("Feedback", "/feedback"),
+    ("Model", "/model"),
+)
 
 
 def html_block(value: str = "", **options: Any) -> gr.HTML:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from chat.types import WeightsCheck
 from chat.ui.prompt_view import VIEWS, View
 from chat.ui.turn_view import NEWEST_TURNS
 
@@ -16,17 +17,24 @@ MOST_PAGES = 20_000
 
 @dataclass
 class Gaze:
-    """One open page: the conversation it shows (none for a new one), how many turns of it, and how the prompt."""
+    """One open page: the conversation it shows (none for a new one), how many turns of it, and how the prompt.
+
+    `judged_turn_id` is the turn whose feedback is being written, `seal` the check of the weights that belongs to it.
+    """
 
     conversation_id: str = ""
     view: View = VIEWS[0]
     limit: int = NEWEST_TURNS
     search: str = ""
+    shown_turn_id: str = ""
+    judged_turn_id: str = ""
+    seal: WeightsCheck | None = None
 
     def turn_to(self, conversation_id: str) -> None:
         """Look at another conversation, from its newest turns."""
         if conversation_id != self.conversation_id:
             self.conversation_id, self.limit = conversation_id, NEWEST_TURNS
+            self.shown_turn_id = self.judged_turn_id = ""
 
 
 class Gazes:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from chat.types import SEGMENT_KINDS, Dropped, PromptRecord, Segment, SegmentKind, WeightsCheck
-from chat.ui.visible import escaped, shortened, visible
+from chat.ui.visible import escaped, short_digest, shortened, visible
 
 View = Literal["Segments", "Tokens", "Raw text"]
 VIEWS: tuple[View, ...] = ("Segments", "Tokens", "Raw text")
@@ -95,7 +95,7 @@ def weights_seal(weights: WeightsCheck | None) -> str:
     return (
         '<div class="seal"><b>The book did not change.</b><br>Fingerprint of all '
         f"{weights.parameters:,} weights, before and after: "
-        f'<code title="SHA-256 {weights.after}">{_short(weights.after)}</code></div>'
+        f'<code title="SHA-256 {weights.after}">{short_digest(weights.after)}</code></div>'
     )
 
 
@@ -171,7 +171,3 @@ def _left_out(entry: Dropped, words: Mapping[str, str]) -> str:
     what = "The turn" if entry.source_turn_id else "The note"
     said = words.get(entry.source_turn_id or entry.note_id or "")
     return f"{what} “{escaped(shortened(said, 60))}”" if said else f"{what}, since deleted"
-
-
-def _short(digest: str) -> str:
-    return f"{digest[:4]} {digest[4:8]} … {digest[-4:]}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Literal, Protocol
 
 from chat.turn import TurnStore
-from chat.types import Conversation, Note, Receipt, Turn
+from chat.types import Conversation, Feedback, Note, Receipt, Turn, Verdict
 
 
 class PersonStore(TurnStore, Protocol):
-    """One person's conversations, turns, receipts and notes. NotFound for everything that is not theirs."""
+    """One person's conversations, turns, receipts, feedback and notes. NotFound for everything that is not theirs."""
 
     def new_conversation(
         self,
@@ -45,6 +45,21 @@ class PersonStore(TurnStore, Protocol):
 
     def receipt(self, turn_id: str) -> Receipt:
         """The receipt of a finished turn."""
+
+    def give_feedback(self, turn_id: str, verdict: Verdict) -> Feedback:
+        """Call a reply good or bad; the words of an earlier verdict stay."""
+
+    def change_feedback(self, turn_id: str, comment: str, better: str | None = None) -> Feedback:
+        """Write the comment, and what the reply should have said unless that is None."""
+
+    def withdraw_feedback(self, turn_id: str) -> None:
+        """Delete what was said of a reply."""
+
+    def feedback(self) -> tuple[Feedback, ...]:
+        """All feedback, newest first."""
+
+    def feedback_on(self, turn_ids: set[str]) -> dict[str, Feedback]:
+        """The feedback on those of the turns that have any, by turn id."""
 
     def notes(self) -> tuple[Note, ...]:
         """All notes, drafts and those switched off included."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from chat.engine import Prefilling, Queued
 from chat.turn import Begun, Done, Replying, TurnEvent
 from chat.types import Conversation, FinishReason, Timing, Turn, Usage, WeightsCheck
+from chat.ui.feedback_view import NO_THUMBS, Thumbs, thumbs_under
 from chat.ui.visible import escaped
 
 NEWEST_TURNS = 20
@@ -31,7 +32,9 @@ _MEANINGS = {
 }
 
 
-def conversation_log(turns: Sequence[Turn], shown_turn_id: str | None, older: int = 0) -> str:
+def conversation_log(
+    turns: Sequence[Turn], shown_turn_id: str | None, older: int = 0, thumbs: Thumbs = NO_THUMBS
+) -> str:
     """The conversation, oldest first; `older` turns before these can be loaded."""
     more = ""
     if older:
@@ -39,7 +42,9 @@ def conversation_log(turns: Sequence[Turn], shown_turn_id: str | None, older: in
             f'<p class="older"><button class="small" data-action="older" data-id="">Show {older:,} earlier '
             f"turn{'' if older == 1 else 's'}</button></p>"
         )
-    return more + "".join(_turn_html(turn, shown=turn.id == shown_turn_id, last=turn is turns[-1]) for turn in turns)
+    return more + "".join(
+        _turn_html(turn, shown=turn.id == shown_turn_id, last=turn is turns[-1], thumbs=thumbs) for turn in turns
+    )
 
 
 def running_turn(message: str, reply: str) -> str:
@@ -125,10 +130,10 @@ def conversation_list(conversations: Sequence[Conversation], open_id: str, searc
     return f'<nav aria-label="Conversations"><ul class="shelf">{rows}</ul></nav>'
 
 
-def _turn_html(turn: Turn, shown: bool, last: bool) -> str:
+def _turn_html(turn: Turn, shown: bool, last: bool, thumbs: Thumbs) -> str:
     return (
         f'<article class="turn{" shown" if shown else ""}" data-turn="{turn.id}">'
-        f"{_message_html(turn.message)}{_reply_html(turn, shown, last)}</article>"
+        f"{_message_html(turn.message)}{_reply_html(turn, shown, last, thumbs)}</article>"
     )
 
 
@@ -136,7 +141,7 @@ def _message_html(message: str) -> str:
     return f'<div class="message" data-testid="user">{escaped(message)}</div>'
 
 
-def _reply_html(turn: Turn, shown: bool, last: bool) -> str:
+def _reply_html(turn: Turn, shown: bool, last: bool, thumbs: Thumbs) -> str:
     ending = "" if turn.finish_reason is None else ENDINGS.get(turn.finish_reason, "")
     if turn.finish_reason is None:
         ending = "Being answered, perhaps in another tab."
@@ -149,8 +154,10 @@ def _reply_html(turn: Turn, shown: bool, last: bool) -> str:
         f"{'Its prompt is shown' if shown else 'Show its prompt'}</button>"
     )
     text = f'<div class="text">{escaped(turn.reply)}</div>' if turn.reply else ""
+    buttons, form = thumbs_under(turn, thumbs)
     return (
-        f'<div class="reply" data-testid="bot">{text}{note}{receipt_line(turn)}<p class="acts">{look}{retry}</p></div>'
+        f'<div class="reply" data-testid="bot">{text}{note}{receipt_line(turn)}'
+        f'<p class="acts">{look}{buttons}{retry}</p>{form}</div>'
     )
 
 

@@ -22,6 +22,11 @@ def shortened(text: str, most: int) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
+def short_digest(digest: str) -> str:
+    """A SHA-256 in hexadecimal by its beginning and its end, for a line of text."""
+    return f"{digest[:4]} {digest[4:8]} … {digest[-4:]}"
+
+
 def visible(text: str) -> str:
     """The text with line breaks, tabs, blanks at the ends and control characters shown by signs.
 
