@@ -109,6 +109,12 @@
       document.querySelector("#show-prompt input")?.click();
   });
 
+  const PLOTS = {
+    curve: "Loss by step, two lines; the text above it says where each begins and ends",
+    growth: "Tokens read by turn, two lines; the text above it says where each ends",
+    overtaking: "Cost by day, two lines; the text above it says where they cross",
+  };
+
   // Gradio's columns carry no roles, and its page no landmarks but one.
   const landmarks = () => {
     const side = document.getElementById("side");
@@ -131,10 +137,12 @@
     toScroll?.setAttribute("role", "region");
     toScroll?.setAttribute("aria-label", "About the model");
     toScroll?.setAttribute("tabindex", "0");
-    // One picture with a name: each of its points would be read out otherwise.
-    const curve = document.querySelector("#curve .vega-embed");
-    curve?.setAttribute("role", "img");
-    curve?.setAttribute("aria-label", "Loss by step, two lines; the text above it says where each begins and ends");
+    // Each plot is one picture with a name: its points would be read out otherwise.
+    for (const [plot, name] of Object.entries(PLOTS)) {
+      const picture = document.querySelector(`#${plot} .vega-embed`);
+      picture?.setAttribute("role", "img");
+      picture?.setAttribute("aria-label", name);
+    }
     const status = document.getElementById("status");
     status?.setAttribute("role", "status");
     status?.setAttribute("aria-live", "polite");

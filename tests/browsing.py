@@ -40,7 +40,12 @@ class Visitor:
     def open(self, path: str = "/") -> Visitor:
         """Open a page and wait until it has been filled."""
         self.page.goto(self.url + path)
-        filled = {"/compare": "#panes h2", "/memory": "#notes .html-container :is(p, ul)", "/model": "#fingerprint"}
+        filled = {
+            "/compare": "#panes h2",
+            "/memory": "#notes .html-container :is(p, ul)",
+            "/costs": "#overtakes, #no-costs",
+            "/model": "#fingerprint",
+        }
         awaited = filled.get(path.split("?")[0], "#shelf p, #shelf nav")
         self.page.locator(awaited).first.wait_for(state="attached")
         expect(self.page.locator("p.loading")).to_have_count(0)

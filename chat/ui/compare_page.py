@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from time import monotonic
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import gradio as gr
 
 from chat.turn import Begun, Done
-from chat.types import Conversation
 from chat.ui.compare_view import PaneState, answer_html, first_states, prompt_html
 from chat.ui.frame import (
     MENU_BUTTON,
@@ -25,6 +24,7 @@ from chat.ui.frame import (
     telling_errors,
 )
 from chat.ui.owner import owner_of
+from chat.ui.picker import choices_of, offered_first
 from chat.ui.service import Service
 
 NO_CONVERSATION = ("None", "")
@@ -92,8 +92,8 @@ class ComparePage:
     def opened(self, request: gr.Request) -> Iterator[Updates]:
         """The page was loaded: offer the conversations, the one in the address first."""
         listed = self._service.store_of(owner_of(request)).conversations()
-        choices = [NO_CONVERSATION, *((conversation.title, conversation.id) for conversation in listed)]
-        yield {self.conversation: gr.update(choices=choices, value=_offered_first(listed, request))}
+        choices = [NO_CONVERSATION, *choices_of(listed)]
+        yield {self.conversation: gr.update(choices=choices, value=offered_first(listed, request))}
 
     @telling_errors
     def compare(
@@ -105,7 +105,7 @@ class ComparePage:
         """
         owner, sampling = owner_of(request), sampling_from(*settings)
         if conversation_id is None:
-            conversation_id = _offered_first(self._service.store_of(owner).conversations(), request)
+            conversation_id = offered_first(self._service.store_of(owner).conversations(), request)
         comparison = self._service.new_comparison(owner, question, conversation_id)
         states, shown_at = first_states(), 0.0
         changed = set(states)
@@ -135,10 +135,3 @@ class ComparePage:
 
     def _running(self, running: bool) -> Updates:
         return {self.ask: gr.update(visible=not running), self.stop: gr.update(visible=running)}
-
-
-def _offered_first(listed: Sequence[Conversation], request: gr.Request) -> str:
-    """The conversation in the address, or else the one spoken in last; "" where there is none."""
-    wanted = str(request.query_params.get("c", ""))
-    known = [conversation.id for conversation in listed]
-    return wanted if wanted in known else next(iter(known), "")

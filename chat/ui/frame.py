@@ -27,7 +27,7 @@ element.addEventListener('click', (event) => {
 """
 # Where the side is a drawer, the heading in it is hidden: this one is heard instead.
 MENU_BUTTON = '<h1 class="only-heard">Marginalia</h1><button class="small" data-toggle aria-label="Menu">Menu</button>'
-PAGES = (("Chat", "/"), ("Compare", "/compare"), ("Memory", "/memory"), ("Model", "/model"))
+PAGES = (("Chat", "/"), ("Compare", "/compare"), ("Memory", "/memory"), ("Costs", "/costs"), ("Model", "/model"))
 
 
 def html_block(value: str = "", **options: Any) -> gr.HTML:

@@ -7,6 +7,7 @@ import gradio as gr
 from chat.ui.api import Api
 from chat.ui.chat_page import ChatPage
 from chat.ui.compare_page import ComparePage
+from chat.ui.costs_page import CostsPage
 from chat.ui.memory_page import MemoryPage
 from chat.ui.model_page import ModelPage
 from chat.ui.service import Service
@@ -14,7 +15,7 @@ from chat.weights.card import ModelCard
 
 
 def build_pages(service: Service, card: ModelCard, tells_of: str) -> gr.Blocks:
-    """The pages “Chat”, “Compare”, “Memory” and “Model”, and the named endpoints.
+    """The pages “Chat”, “Compare”, “Memory”, “Costs” and “Model”, and the named endpoints.
 
     `card` is the model card that ships with the app, `tells_of` the id of the model that it tells of.
     """
@@ -37,6 +38,11 @@ def build_pages(service: Service, card: ModelCard, tells_of: str) -> gr.Blocks:
     with pages.route("Memory", "/memory"):
         memory = MemoryPage(service)
         pages.load(memory.opened, None, memory.outputs, api_visibility="private", show_progress="hidden")
+    with pages.route("Costs", "/costs"):
+        costs = CostsPage(service, card.run)
+        pages.load(
+            costs.opened, costs.parts.asked, costs.parts.outputs, api_visibility="private", show_progress="hidden"
+        )
     with pages.route("Model", "/model"):
         model = ModelPage(service, card, tells_of)
         pages.load(model.opened, None, [model.running], api_visibility="private", show_progress="hidden")
