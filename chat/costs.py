@@ -31,7 +31,8 @@ class TurnCost:
         """Floating-point operations, an estimate: 2 for each parameter and each token read or written.
 
         Kaplan et al., 2020, arXiv:2001.08361, section 2.1: one forward pass, without the attention over the context.
-        Tokens that were guessed ahead and found wrong are not counted.
+        They leave out the embeddings; here all parameters count, as the last product is with them or as many. Tokens
+        that were guessed ahead and found wrong are not counted.
         """
         return 2 * self.parameters * (self.usage.prefilled_tokens + self.usage.completion_tokens)
 

@@ -106,7 +106,6 @@ def _plot(name: str, x: str, y: str, series: str, colours: dict[str, str], y_tit
         y_title=y_title,
         color_map=colours,
         colors_in_legend=[],  # ours stands above it: Gradio's is too small to read
-        y_axis_format="~s",
         height=280,
         container=False,
         elem_id=name,

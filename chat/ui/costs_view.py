@@ -13,6 +13,7 @@ NEWEST_TURNS = 20
 
 SENT, READ = "without a KV cache", "with it"
 # Variables of static/app.css, so that the lines follow the theme: the plot is drawn as SVG in the page.
+_MEMORY_COLOURS = {"weights": "var(--edge)", "KV cache": "var(--accent)"}
 GROWTH_COLOURS = {SENT: "var(--edge)", READ: "var(--accent)"}
 
 _ESTIMATE = "2 x the model’s parameters x tokens read anew and written (Kaplan et al. 2020, arXiv:2001.08361)"
@@ -40,17 +41,22 @@ def turns_html(turns: Sequence[TurnCost], without_receipt: int, weight_bytes: in
     """
     rows = {f"{turn.number}": _turn_cells(turn) for turn in turns[-NEWEST_TURNS:]}
     table = sums_table(_MEANINGS, rows, _total_cells(totals(turns)))
-    return f"{_in_all(turns, without_receipt)}{table}{_cache_beside_weights(turns[-1], weight_bytes, same_weights)}"
+    below = f"{_small_print(turns, without_receipt)}{_cache_beside_weights(turns[-1], weight_bytes, same_weights)}"
+    return f"{_in_all(totals(turns))}{table}{below}"
 
 
-def _in_all(turns: Sequence[TurnCost], without_receipt: int) -> str:
-    total = totals(turns)
+def _in_all(total: Totals) -> str:
     several = f"In {total.calls:,} turns" if total.calls > 1 else "In one turn"
-    left_out = f" The newest {NEWEST_TURNS} are listed; the sums count all." if total.calls > NEWEST_TURNS else ""
-    missing = f" Cut off before a receipt was written, and not counted: {without_receipt:,}." if without_receipt else ""
     return (
         f"<p>{several} the model was given <b>{total.prompt_tokens:,}</b> tokens. It reused {total.cached_tokens:,} of "
         f"them from its KV cache, read <b>{total.prefilled_tokens:,}</b>, and wrote {total.completion_tokens:,}.</p>"
+    )
+
+
+def _small_print(turns: Sequence[TurnCost], without_receipt: int) -> str:
+    left_out = f" The newest {NEWEST_TURNS} are listed; the sums count all." if len(turns) > NEWEST_TURNS else ""
+    missing = f" Cut off before a receipt was written, and not counted: {without_receipt:,}." if without_receipt else ""
+    return (
         f'<p class="quiet">From the receipts; only the operations are an estimate, {_ESTIMATE}. '
         f"A try that Retry replaced is not counted.{left_out}{missing}</p>"
     )
@@ -92,7 +98,7 @@ def _cache_beside_weights(last: TurnCost, weight_bytes: int, same_weights: bool)
         f'<p class="beside">After turn {last.number} the KV cache held <b>{bytes_text(cache)}</b>, beside '
         f"<b>{bytes_text(weight_bytes)}</b> of weights. The cache grows with every token; the weights stay.{others}</p>"
         f'<div class="bar" aria-hidden="true"><span style="width:{100 - share:.2f}%"></span>'
-        f'<span style="width:{share:.2f}%"></span></div>'
+        f'<span style="width:{share:.2f}%"></span></div>{legend(_MEMORY_COLOURS, "Parts of the bar")}'
     )
 
 
@@ -114,12 +120,12 @@ def growth_data(points: Sequence[ReadSoFar]) -> dict[str, Any]:
     return line_data(("turn", "tokens", "reading"), rows, "ordinal")
 
 
-def legend(colours: dict[str, str]) -> str:
-    """The lines of a plot, each with its colour."""
+def legend(colours: dict[str, str], label: str = "Lines of the plot") -> str:
+    """What each colour of a plot stands for."""
     keys = "".join(
         f'<li><span class="key" style="background:{colour}"></span>{name}</li>' for name, colour in colours.items()
     )
-    return f'<ul class="legend" aria-label="Lines of the plot">{keys}</ul>'
+    return f'<ul class="legend" aria-label="{label}">{keys}</ul>'
 
 
 def bytes_text(count: int) -> str:
