@@ -38,7 +38,7 @@ class TurnCost:
 
 
 def turn_costs(turns: Iterable[Turn]) -> tuple[TurnCost, ...]:
-    """The costs of those of a conversation's turns that have a receipt. The others were cut off before one was made."""
+    """The costs of a conversation's turns, of those with a receipt: others were cut off, or are being answered."""
     return tuple(
         TurnCost(number, turn.usage, turn.timing, turn.weights.parameters)
         for number, turn in enumerate(turns, 1)

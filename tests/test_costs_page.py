@@ -53,7 +53,7 @@ def test_long_conversations_list_the_newest_turns_and_count_all() -> None:
     assert html.count('<th scope="row">') == 20 + 1
     assert "In 30 turns the model was given <b>3,900</b> tokens" in html
     assert "The newest 20 are listed; the sums count all." in html
-    assert "Cut off before a receipt was written, and not counted: 2." in html
+    assert "Without a receipt, and so not counted: 2." in html
     assert "came from other weights than those loaded now" in html
 
 

@@ -55,7 +55,7 @@ def _in_all(total: Totals) -> str:
 
 def _small_print(turns: Sequence[TurnCost], without_receipt: int) -> str:
     left_out = f" The newest {NEWEST_TURNS} are listed; the sums count all." if len(turns) > NEWEST_TURNS else ""
-    missing = f" Cut off before a receipt was written, and not counted: {without_receipt:,}." if without_receipt else ""
+    missing = f" Without a receipt, and so not counted: {without_receipt:,}." if without_receipt else ""
     return (
         f'<p class="quiet">From the receipts; only the operations are an estimate, {_ESTIMATE}. '
         f"A try that Retry replaced is not counted.{left_out}{missing}</p>"
