@@ -156,6 +156,13 @@
     focused.map((place) => document.querySelector(place)).find(Boolean)?.focus();
   };
 
+  const PLOTS = {
+    curve: "Loss by step, two lines; the text above it says where each begins and ends",
+    growth: "Tokens read by turn, two lines; the text above it says where each ends",
+    overtaking: "Cost by day, two lines; the text above it says where they cross",
+    "path-plot": "Milliseconds by stage, one bar each; the table above it has the figures",
+  };
+
   // Gradio's columns carry no roles, and its page no landmarks but one.
   const landmarks = () => {
     const side = document.getElementById("side");
@@ -178,11 +185,13 @@
     toScroll?.setAttribute("role", "region");
     toScroll?.setAttribute("aria-label", "About the model");
     toScroll?.setAttribute("tabindex", "0");
-    // One picture with a name: each of its points would be read out otherwise.
-    const curve = document.querySelector("#curve .vega-embed");
-    curve?.setAttribute("role", "img");
-    curve?.setAttribute("aria-label", "Loss by step, two lines; the text above it says where each begins and ends");
     bringWordsBack();
+    // Each plot is one picture with a name: its points would be read out otherwise.
+    for (const [plot, name] of Object.entries(PLOTS)) {
+      const picture = document.querySelector(`#${plot} .vega-embed`);
+      picture?.setAttribute("role", "img");
+      picture?.setAttribute("aria-label", name);
+    }
     const status = document.getElementById("status");
     status?.setAttribute("role", "status");
     status?.setAttribute("aria-live", "polite");

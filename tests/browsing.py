@@ -45,6 +45,7 @@ class Visitor:
             "/glass": "#glass-panel .segment, #error p",
             "/memory": "#notes .html-container :is(p, ul)",
             "/feedback": "#judged :is(p, ul)",
+            "/costs": "#overtakes, #no-costs",
             "/model": "#fingerprint",
         }
         awaited = filled.get(path.split("?")[0], "#shelf p, #shelf nav")

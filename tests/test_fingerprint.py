@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from chat.weights import LoadedModel, changed_parameters, fingerprint
+from chat.weights.fingerprint import weight_bytes
 
 
 class Holder(nn.Module):
@@ -119,3 +120,11 @@ def test_the_digest_can_be_computed_by_anyone_from_its_description() -> None:
     tensor = hashlib.sha256(b"w\0torch.float32\0(1, 2)\0" + values.numpy().tobytes()).hexdigest()
     whole = hashlib.sha256(f"w\0{tensor}\n".encode()).hexdigest()
     assert fingerprint(Holder(w=values)).digest == whole
+
+
+def test_the_weights_bytes_are_those_of_every_tensor_once(tiny_llama: LoadedModel, tiny_qwen: LoadedModel) -> None:
+    held = Holder(floats=torch.zeros(3, 5), bytes=torch.zeros(7, dtype=torch.uint8))
+    assert weight_bytes(held) == 3 * 5 * 4 + 7
+    # Qwen's embeddings are tied to its last layer.
+    assert all(weight_bytes(each.model) >= each.info.parameters * 2 for each in (tiny_llama, tiny_qwen))
+    assert weight_bytes(tiny_qwen.model) < (tiny_qwen.info.parameters + 1_000) * 2

@@ -258,7 +258,7 @@ def test_a_cookie_that_is_none_of_ours_is_no_cookie(running_app: RunningApp, val
         assert COOKIE in browser.http.get("/").headers["set-cookie"]
 
 
-@pytest.mark.parametrize("path", ["/", "/compare", "/glass", "/memory", "/feedback", "/model"])
+@pytest.mark.parametrize("path", ["/", "/compare", "/glass", "/memory", "/feedback", "/costs", "/model"])
 def test_each_page_brings_the_owner_cookie_once_and_only_if_it_is_missing(running_app: RunningApp, path: str) -> None:
     with httpx.Client(base_url=running_app.url) as http:
         first = http.get(path)
@@ -285,6 +285,7 @@ def test_what_is_no_page_brings_no_cookie(running_app: RunningApp, path: str) ->
         "/glass",
         "/memory",
         "/feedback",
+        "/costs",
         "/model",
         "/config",
         "/theme.css",
@@ -307,7 +308,7 @@ def test_every_answer_has_the_headers_that_keep_a_browser_safe(running_app: Runn
     assert policy["frame-ancestors"] == "'none'"
 
 
-@pytest.mark.parametrize("path", ["/", "/compare", "/glass", "/memory", "/feedback", "/model"])
+@pytest.mark.parametrize("path", ["/", "/compare", "/glass", "/memory", "/feedback", "/costs", "/model"])
 def test_a_page_names_nothing_that_lies_elsewhere(running_app: RunningApp, path: str) -> None:
     page = httpx.get(f"{running_app.url}{path}").text
     named = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)""", page) + re.findall(r"""url\(["']?([^"')]+)""", page)
@@ -442,7 +443,17 @@ def test_the_page_itself_may_call(ada: Ada) -> None:
 
 
 def test_the_configuration_that_every_browser_gets_holds_nothing_of_anybody(ada: Ada, eve: Browser) -> None:
-    pages = ("/", "/compare", "/glass", "/memory", "/feedback", "/model", f"/?c={ada.conversation}", "/?view=api")
+    pages = (
+        "/",
+        "/compare",
+        "/glass",
+        "/memory",
+        "/feedback",
+        "/costs",
+        "/model",
+        f"/?c={ada.conversation}",
+        "/?view=api",
+    )
     for path in (*pages, "/config", "/gradio_api/info"):
         assert SECRET not in eve.http.get(path).text
 

@@ -12,10 +12,9 @@ from typing import Any
 from chat.tuning.recipe import LOSSES, Progressed, Recipe
 from chat.tuning.report import Evaluation
 from chat.tuning.words import Words
-from chat.weights.card import CARD
+from chat.weights.card import CARD, TRAINING
 from chat.weights.merge import Adapter
 
-TRAINING = "training.json"
 EVALUATION = "evaluation.json"
 _PROSE = Path(__file__).parent / "card.md"
 

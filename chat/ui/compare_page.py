@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from time import monotonic
 from typing import Any
@@ -11,7 +11,6 @@ import gradio as gr
 
 from chat.compare import ALL_PANES, PANES, Pane, PaneName
 from chat.turn import Begun, Done
-from chat.types import Conversation
 from chat.ui.compare_form import NO_CONVERSATION, CompareForm, chosen_panes, setting_from
 from chat.ui.compare_view import PaneState, answer_html, ended_states, first_states, prompt_html
 from chat.ui.frame import (
@@ -25,6 +24,7 @@ from chat.ui.frame import (
     telling_errors,
 )
 from chat.ui.owner import owner_of
+from chat.ui.picker import choices_of, offered_first
 from chat.ui.scale import Scale, recorded
 from chat.ui.service import Service
 
@@ -86,9 +86,9 @@ class ComparePage:
         """The page was loaded: offer the conversations, the one in the address first; show a comparison named there."""
         store = self._service.store_of(owner_of(request))
         listed = store.conversations()
-        choices = [NO_CONVERSATION, *((conversation.title, conversation.id) for conversation in listed)]
+        choices = [NO_CONVERSATION, *choices_of(listed)]
         yield {
-            self.form.conversation: gr.update(choices=choices, value=_offered_first(listed, request)),
+            self.form.conversation: gr.update(choices=choices, value=offered_first(listed, request)),
             self.form.other: gr.update(choices=choices),
         }
         comparison = str(request.query_params.get("k", ""))
@@ -118,7 +118,7 @@ class ComparePage:
         """
         owner, panes = owner_of(request), chosen_panes(names)
         if conversation is None:
-            conversation = _offered_first(self._service.store_of(owner).conversations(), request)
+            conversation = offered_first(self._service.store_of(owner).conversations(), request)
         setting = setting_from(conversation, *asked)
         comparison = self._service.new_comparison(owner, question, setting.conversation)
         states = first_states(panes)
@@ -161,10 +161,3 @@ class ComparePage:
 
     def _running(self, running: bool) -> Updates:
         return {self.form.ask: gr.update(visible=not running), self.form.stop: gr.update(visible=running)}
-
-
-def _offered_first(listed: Sequence[Conversation], request: gr.Request) -> str:
-    """The conversation in the address, or else the one spoken in last; "" where there is none."""
-    wanted = str(request.query_params.get("c", ""))
-    known = [conversation.id for conversation in listed]
-    return wanted if wanted in known else next(iter(known), "")

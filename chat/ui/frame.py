@@ -35,6 +35,7 @@ PAGES = (
     ("Under glass", "/glass"),
     ("Memory", "/memory"),
     ("Feedback", "/feedback"),
+    ("Costs", "/costs"),
     ("Model", "/model"),
 )
 

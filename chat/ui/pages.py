@@ -7,6 +7,7 @@ import gradio as gr
 from chat.ui.api import Api
 from chat.ui.chat_page import ChatPage
 from chat.ui.compare_page import ComparePage
+from chat.ui.costs_page import CostsPage
 from chat.ui.feedback_page import FeedbackPage
 from chat.ui.glass.page import GlassPage
 from chat.ui.memory_page import MemoryPage
@@ -46,6 +47,11 @@ def build_pages(service: Service, card: ModelCard, tells_of: str) -> gr.Blocks:
     with pages.route("Feedback", "/feedback"):
         feedback = FeedbackPage(service)
         pages.load(feedback.opened, None, feedback.outputs, api_visibility="private", show_progress="hidden")
+    with pages.route("Costs", "/costs"):
+        costs = CostsPage(service, card.run)
+        pages.load(
+            costs.opened, costs.parts.asked, costs.parts.outputs, api_visibility="private", show_progress="hidden"
+        )
     with pages.route("Model", "/model"):
         model = ModelPage(service, card, tells_of)
         pages.load(model.opened, None, [model.running], api_visibility="private", show_progress="hidden")

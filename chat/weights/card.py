@@ -9,6 +9,7 @@ from chat.weights.merge import SHIPPED
 
 CARD = "MODEL_CARD.md"
 LOSSES = "loss.jsonl"
+TRAINING = "training.json"
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,22 @@ class LossPoint:
 
 
 @dataclass(frozen=True)
+class TrainingRun:
+    """What the run took, as it was measured. `operations` are floating-point ones, an estimate."""
+
+    seconds: float
+    operations: int
+    hardware: str
+    finished: str
+
+
+@dataclass(frozen=True)
 class ModelCard:
-    """The card's text in Markdown, and the loss curve of the run that it tells of."""
+    """The card's text in Markdown, and the loss curve and the cost of the run that it tells of."""
 
     markdown: str
     losses: tuple[LossPoint, ...]
+    run: TrainingRun
 
 
 def shipped_card() -> ModelCard:
@@ -33,4 +45,6 @@ def shipped_card() -> ModelCard:
     lines = (SHIPPED / LOSSES).read_text("utf-8").splitlines()
     steps = [json.loads(line) for line in lines]
     losses = tuple(LossPoint(step["step"], step["loss"], step["unseen_loss"]) for step in steps)
-    return ModelCard((SHIPPED / CARD).read_text("utf-8"), losses)
+    run = json.loads((SHIPPED / TRAINING).read_text("utf-8"))
+    took = TrainingRun(run["seconds"], run["flops"], run["hardware"], run["finished"])
+    return ModelCard((SHIPPED / CARD).read_text("utf-8"), losses, took)

@@ -46,6 +46,11 @@ def fingerprint(model: nn.Module) -> Fingerprint:
     return Fingerprint(digest=whole.hexdigest(), tensors=tensors)
 
 
+def weight_bytes(model: nn.Module) -> int:
+    """The bytes of all that the fingerprint covers: every parameter and buffer, tied ones once."""
+    return sum(tensor.nbytes for _, tensor in _tensors(model))
+
+
 def changed_parameters(before: Fingerprint, after: Fingerprint) -> int:
     """Count every parameter of each tensor that differs, appeared or disappeared: 0 is exact, more an upper bound."""
     if before == after:

@@ -7,15 +7,15 @@ import threading
 from torch import nn
 
 from chat.types import WeightsCheck
-from chat.weights.fingerprint import Fingerprint, changed_parameters, fingerprint
+from chat.weights.fingerprint import Fingerprint, changed_parameters, fingerprint, weight_bytes
 
 
 class WeightsSeal:
     """Takes a model's fingerprint again and again.
 
     The last fingerprint taken is the one from before the next turn: between two of them nothing goes unseen, and no
-    reply has to wait for a new one. Turns that end while one is being taken share the next. Safe to use from any number
-    of threads.
+    reply has to wait for a new one. Turns that end while one is being taken share the next. `nbytes` is how much memory
+    the weights fill. Safe to use from any number of threads.
     """
 
     def __init__(self, model: nn.Module, parameters: int) -> None:
@@ -24,6 +24,7 @@ class WeightsSeal:
         self._changed = threading.Condition()
         self._begun = self._taken = 0
         self.latest: Fingerprint = fingerprint(model)
+        self.nbytes = weight_bytes(model)
 
     def check(self, since: Fingerprint) -> WeightsCheck:
         """Compare an earlier fingerprint with one that is begun from now on."""
