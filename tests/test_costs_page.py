@@ -112,9 +112,9 @@ def test_nobody_is_shown_the_costs_of_another(running_app: RunningApp) -> None:
         home = ada.call("new_conversation")
         ada.call("chat", "A secret swordfish", home, True, 0.0, 0, 4)
         assert "In one turn the model was given" in ada.page_event(
-            "opened", [None, *FIELDS], query=f"?c={home}", place=3
+            "opened", [None, *FIELDS], query=f"?c={home}", place=5
         )
-        opened = eve.page_event("opened", [None, *FIELDS], query=f"?c={home}", place=3)
+        opened = eve.page_event("opened", [None, *FIELDS], query=f"?c={home}", place=5)
         assert "Nothing has been said yet" in opened
         assert "swordfish" not in opened
         with pytest.raises(Refused):
