@@ -54,8 +54,8 @@ class TurnRequest:
     The turn is recorded in `conversation_id`. `reads` is what goes into the prompt as history: all of a conversation,
     the exchanges that are given, or none. `label` says what the message is, for the prompt's reader. `position` is the
     turn's place in its conversation, or None for the one after the history. `replaces` is an earlier turn that this one
-    tries again. `lane` is whom the queue counts this request to. `drafts` are notes that go in behind those that are
-    switched on.
+    tries again. `lane` is whom the queue counts this request to. `drafts` are notes that go in whether memory is used
+    or not, behind those that are switched on.
     """
 
     conversation_id: str
@@ -109,7 +109,7 @@ def run_turn(
     """
     message = checked_message(request.message)
     history = _history(request, store)
-    notes = (*store.load_notes(), *request.drafts) if request.use_memory else ()
+    notes = (*(store.load_notes() if request.use_memory else ()), *request.drafts)
     budget = prompt_budget(model, request.sampling)
     prompt = assemble_prompt(request.system, notes, history.turns, message, budget, request.label)
     record = record_prompt(model.encoder.encode(prompt), prompt.dropped)

@@ -135,6 +135,9 @@
     const curve = document.querySelector("#curve .vega-embed");
     curve?.setAttribute("role", "img");
     curve?.setAttribute("aria-label", "Loss by step, two lines; the text above it says where each begins and ends");
+    const layers = document.querySelector("#layer-plot .vega-embed");
+    layers?.setAttribute("role", "img");
+    layers?.setAttribute("aria-label", "Parameters by layer, one bar each; the table below it has the numbers");
     const status = document.getElementById("status");
     status?.setAttribute("role", "status");
     status?.setAttribute("aria-live", "polite");

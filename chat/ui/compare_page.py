@@ -131,7 +131,7 @@ class ComparePage:
         self._service.stop(owner_of(request), comparison)
 
     def _prompt(self, states: dict[str, PaneState], name: str) -> str:
-        return prompt_html(states[name], states["fresh"].prompt, self._service.model.encoder)
+        return prompt_html(states[name], states["fresh"].asked.prompt, self._service.model.encoder)
 
     def _running(self, running: bool) -> Updates:
         return {self.ask: gr.update(visible=not running), self.stop: gr.update(visible=running)}
