@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 Part = Literal["embedding", "attention", "MLP", "norms", "output", "other"]
 PARTS: tuple[Part, ...] = ("embedding", "attention", "MLP", "norms", "output", "other")
 
-# Norms come first: Llama's “post_attention_layernorm” is no attention.
+# In this order: Gemma's “full_attention_inv_freq” and Llama's “post_attention_layernorm” are no attention.
 _WORDS: dict[Part, tuple[str, ...]] = {
+    "other": ("inv_freq", "frequencies"),
     "norms": ("norm", "ln_", "before_"),
     "embedding": ("embed", "wte", "wpe"),
     "attention": ("attn", "attention", "qkv", "output"),
