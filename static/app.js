@@ -60,6 +60,13 @@
     else if (body().dataset.side && !event.target.closest("#side")) {
       delete body().dataset.side;
     }
+    const jump = event.target.closest("[data-jump]");
+    if (jump) {
+      event.preventDefault();
+      const place = document.getElementById(jump.dataset.jump);
+      place?.scrollIntoView();
+      place?.focus({ preventScroll: true });
+    }
     const untick = event.target.closest("[data-untick]");
     if (untick) document.querySelector(`#${untick.dataset.untick} input`)?.click();
     // Gradio's own list of the API opens from its footer, which is hidden here.

@@ -43,6 +43,8 @@ def test_the_parts_add_up_to_the_receipts_parameters_and_a_check_finds_the_same_
 
 def test_a_question_about_something_later_is_asked_without_the_fact_and_with_it(visitor, app):
     page = visitor.open("/model").page
+    page.get_by_role("link", name="What it can know").click()
+    expect(page.get_by_role("heading", name="What it can know").first).to_be_in_viewport()
     page.get_by_role("button", name="A pope").click()
     expect(page.get_by_role("textbox", name="The fact")).to_have_value("Leo XIV became pope in May 2025.")
     without, given = page.locator("#without-fact"), page.locator("#with-fact")

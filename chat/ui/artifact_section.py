@@ -25,12 +25,12 @@ from chat.ui.frame import QUIETLY
 from chat.weights.artifact import Artifact
 
 PARTS_HEAD = (
-    '<h3 id="parts">Parameters by layer</h3>'
+    '<h3 id="parts" tabindex="-1">Parameters by layer</h3>'
     "<p>A parameter, or weight, is one number of the model. Each bar is a step that every token passes, from the "
     "embedding on: attention looks at the other tokens, the MLP works on each alone.</p>"
 )
 TENSORS_HEAD = (
-    '<h3 id="tensors">The fingerprint, tensor by tensor</h3>'
+    '<h3 id="tensors" tabindex="-1">The fingerprint, tensor by tensor</h3>'
     "<p>A tensor is one block of numbers. Its digest is SHA-256 over its name, type, shape and bytes as they lie in "
     "memory; the fingerprint in every receipt is SHA-256 over all these names and digests, in the order of the "
     "names.</p>"

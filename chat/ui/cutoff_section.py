@@ -25,8 +25,9 @@ class CutoffSection:
     def __init__(self, service: Service, card: ModelCard, tells_of: str) -> None:
         self._service = service
         self.plain_turn = gr.Textbox(visible="hidden", elem_id="plain-turn")
+        meaning = meaning_html(service.model.info.id, tells_of, card.markdown)
         gr.HTML(
-            f'<h3 id="cutoff">What it can know</h3>{meaning_html(service.model.info.id, tells_of, card.markdown)}',
+            f'<h3 id="cutoff" tabindex="-1">What it can know</h3>{meaning}',
             apply_default_css=False,
             elem_classes="section-head",
         )

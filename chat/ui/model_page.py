@@ -23,11 +23,13 @@ HEAD = (
     '<h2 class="page-title">The one time that weights moved</h2>'
     '<p class="quiet">It was done once, by Marginalia’s makers, before anybody chatted. While you chat, none moves.</p>'
 )
-CONTENTS = (
-    '<nav class="contents" aria-label="On this page"><a href="#parts">Parameters by layer</a>'
-    '<a href="#tensors">The fingerprint, tensor by tensor</a><a href="#cutoff">What it can know</a>'
-    '<a href="#precisions">The same model, rounded</a><a href="#card">The model card</a></nav>'
-)
+SECTIONS = {
+    "parts": "Parameters by layer",
+    "tensors": "The fingerprint, tensor by tensor",
+    "cutoff": "What it can know",
+    "precisions": "The same model, rounded",
+    "card": "The model card",
+}
 # The curve stands in the card behind how the model was made.
 CURVE_BEFORE = "## How it does\n"
 SEEN, UNSEEN = "trained on", "never trained on"
@@ -51,11 +53,11 @@ class ModelPage:
                 gr.HTML(MENU_BUTTON, apply_default_css=False, elem_classes="only-narrow")
                 gr.HTML(HEAD, apply_default_css=False, elem_classes="page-head")
                 self.running = gr.HTML(self._running(), elem_id="running", apply_default_css=False)
-                gr.HTML(CONTENTS, apply_default_css=False)
+                gr.HTML(contents(), apply_default_css=False)
                 self._parts = ArtifactSection(self._model, artifact)
                 CutoffSection(service, card, tells_of)
                 PrecisionSection(service, precisions)
-                gr.HTML('<div id="card"></div>', apply_default_css=False)
+                gr.HTML('<div id="card" tabindex="-1"></div>', apply_default_css=False)
                 if self._model.info.id != tells_of:
                     gr.HTML(other_model(self._model.info.id, tells_of), apply_default_css=False)
                 _card_with_curve(card)
@@ -67,6 +69,12 @@ class ModelPage:
 
     def _running(self) -> str:
         return running_model(self._model.info, self._at_start, self._model.seal.latest.digest, self._artifact)
+
+
+def contents() -> str:
+    """The short table of contents; static/app.js goes to the section, whatever else the address says."""
+    links = "".join(f'<a href="/model#{name}" data-jump="{name}">{title}</a>' for name, title in SECTIONS.items())
+    return f'<nav class="contents" aria-label="On this page">{links}</nav>'
 
 
 def running_model(info: ModelInfo, at_start: str, now: str, artifact: Artifact) -> str:

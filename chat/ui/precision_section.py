@@ -16,7 +16,7 @@ from chat.ui.precision_view import Column, columns_html, first_columns, status_o
 from chat.ui.service import Service
 
 HEAD = (
-    '<h3 id="precisions">The same model, rounded</h3>'
+    '<h3 id="precisions" tabindex="-1">The same model, rounded</h3>'
     "<p>A weight can be kept in fewer bits: it takes less room, may be quicker, and is a little less exact. "
     "Here the same question is put to the same model in four precisions, greedily, from the same token ids.</p>"
     '<p class="quiet">They are loaded one after another beside the model that runs: replies that are being written '
