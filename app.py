@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +22,11 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # Threads that wait for each other must not spin: beside one busy core a reply was 7 times slower (tests/bench/LOG.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from chat.config import Settings, settings_from
+from chat.config import Precision, Settings, settings_from
 from chat.errors import ConfigError, MarginaliaError
 
 if TYPE_CHECKING:
+    from chat.weights import LoadedModel, Report
     from memory.database import Database
     from memory.store import OwnerStore
 
@@ -82,22 +84,17 @@ def _serve(settings: Settings, database: Database) -> None:
     from rich.console import Console
 
     from chat.local_model import start_model
-    from chat.weights import TUNED, load_model
+    from chat.weights import TUNED
+    from chat.weights.artifact import artifact_of
     from chat.weights.card import shipped_card
 
     console = Console(stderr=True, soft_wrap=True)
-    loaded = load_model(
-        settings.model,
-        settings.data_dir,
-        settings.context_window,
-        console.print,
-        settings.precision,
-        settings.device,
-    )
+    loaded = _load(settings, console.print, settings.precision)
     with ThreadPoolExecutor(1) as pool:
         # The weights are hashed while Gradio is imported: one computes, the other mostly reads small files.
         starting = pool.submit(start_model, loaded, report=console.print)
 
+        from chat.precisions import PrecisionComparison
         from chat.ui.pages import build_pages
         from chat.ui.server import Server, build_server
         from chat.ui.service import Service
@@ -105,11 +102,18 @@ def _serve(settings: Settings, database: Database) -> None:
 
         model = starting.result()
     service = Service(model, database.for_owner, NOTE_WRITING)
-    pages = build_pages(service, shipped_card(), tells_of=TUNED.id)
+    precisions = PrecisionComparison(partial(_load, settings, lambda _line: None), model.info.parameters)
+    pages = build_pages(service, shipped_card(), TUNED.id, artifact_of(loaded), precisions)
     app = build_server(pages, settings.host)
     console.print(f"Data lies in {settings.data_dir}", highlight=False)
     console.print(f"Marginalia is at [bold]{_address(settings)}[/bold]  (Ctrl+C ends it)", highlight=False)
     Server(app, pages, settings.host, settings.port, stop_running=model.close).run()
+
+
+def _load(settings: Settings, report: Report, precision: Precision) -> LoadedModel:
+    from chat.weights import load_model
+
+    return load_model(settings.model, settings.data_dir, settings.context_window, report, precision, settings.device)
 
 
 def _tune_or_evaluate(command: str, *arguments: str) -> int:

@@ -49,15 +49,22 @@ def difference(earlier: PromptRecord, later: PromptRecord) -> tuple[Stretch, ...
 def only_here(prompt: PromptRecord, plain: PromptRecord) -> frozenset[int]:
     """The places of the tokens that the plain prompt lacks: a diff of the ids.
 
-    What both end with is the same before anything else is: a question that was asked before is not to be taken for the
-    one that is asked now.
+    The whole segments that both end with are the same before anything else is: a question that was asked before is not
+    to be taken for the one that is asked now, nor the last full stop of a note for that of the system prompt.
     """
     ours, theirs = prompt.token_ids, plain.token_ids
-    end = _shared_beginning(ours[::-1], theirs[::-1])
+    shared_from = len(ours) - shared_beginning(ours[::-1], theirs[::-1])
+    end = len(ours) - min((each.start for each in prompt.segments if each.start >= shared_from), default=len(ours))
     ours, theirs = ours[: len(ours) - end], theirs[: len(theirs) - end]
     matcher = SequenceMatcher(a=theirs, b=ours, autojunk=False)
     shared = {place for block in matcher.get_matching_blocks() for place in range(block.b, block.b + block.size)}
     return frozenset(range(len(ours))) - shared
+
+
+def shared_beginning(ours: Sequence[int], theirs: Sequence[int]) -> int:
+    """How many ids two lists have in common, from the first on."""
+    pairs = enumerate(zip(ours, theirs, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), min(len(ours), len(theirs)))
 
 
 def find(record: PromptRecord, words: str, token_texts: Sequence[str]) -> tuple[Found, ...]:
@@ -104,8 +111,3 @@ def _stretches(
             yield Stretch("gone", tuple(old[old_start:old_end]))
         if new_end > new_start:
             yield Stretch("new", tuple(new[new_start:new_end]))
-
-
-def _shared_beginning(ours: Sequence[int], theirs: Sequence[int]) -> int:
-    pairs = enumerate(zip(ours, theirs, strict=False))
-    return next((place for place, (one, other) in pairs if one != other), min(len(ours), len(theirs)))

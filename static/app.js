@@ -69,6 +69,13 @@
     else if (body().dataset.side && !event.target.closest("#side")) {
       delete body().dataset.side;
     }
+    const jump = event.target.closest("[data-jump]");
+    if (jump) {
+      event.preventDefault();
+      const place = document.getElementById(jump.dataset.jump);
+      place?.scrollIntoView();
+      place?.focus({ preventScroll: true });
+    }
     const untick = event.target.closest("[data-untick]");
     if (untick) document.querySelector(`#${untick.dataset.untick} input`)?.click();
     // Gradio's own list of the API opens from its footer, which is hidden here.
@@ -158,6 +165,7 @@
 
   const PLOTS = {
     curve: "Loss by step, two lines; the text above it says where each begins and ends",
+    "layer-plot": "Parameters by layer, one bar each; the table below it has the numbers",
     growth: "Tokens read by turn, two lines; the text above it says where each ends",
     overtaking: "Cost by day, two lines; the text above it says where they cross",
     "path-plot": "Milliseconds by stage, one bar each; the table above it has the figures",

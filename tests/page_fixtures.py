@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 from running_app import RunningApp
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM)
@@ -30,7 +30,7 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def app_folder(tmp_path_factory: pytest.TempPathFactory, weights_data_dir: Path) -> Path:
     """A data folder with the real weights and a database of its own."""
     return _with_weights(tmp_path_factory.mktemp("app"), weights_data_dir)
@@ -41,7 +41,7 @@ def _with_weights(folder: Path, weights_data_dir: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def app(app_folder: Path) -> Iterator[RunningApp]:
     with RunningApp(Path("smollm2"), app_folder) as app:
         yield app
@@ -63,7 +63,7 @@ def _visit(browser: Browser, app: RunningApp) -> Iterator[Visitor]:
 UNHURRIED = ("--precision", "fp32")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def unhurried_app(tmp_path_factory: pytest.TempPathFactory, weights_data_dir: Path) -> Iterator[RunningApp]:
     """The real app with the real model in 32 bits."""
     folder = _with_weights(tmp_path_factory.mktemp("unhurried"), weights_data_dir)

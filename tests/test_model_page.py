@@ -6,30 +6,38 @@ import pytest
 
 from chat.types import ModelInfo
 from chat.ui.model_page import card_parts, loss_data, loss_in_words, other_model, running_model
+from chat.weights.artifact import Artifact, FileOnDisk
 from chat.weights.card import LossPoint, shipped_card
 
 INFO = ModelInfo("SmolLM2-135M-Marginalia", "float32", 134_515_008, 8_192)
 HOSTILE = ModelInfo("<img src=x onerror=alert(1)>", "<b>", 1, 1)
 SAME, OTHER = "ab" * 32, "cd" * 32
+ARTIFACT = Artifact((FileOnDisk("model.safetensors", 538_090_408), FileOnDisk("config.json", 817)), ())
 LOSSES = (LossPoint(1, 2.16831445, 1.785), LossPoint(2, 1.804, None), LossPoint(1_000, 1.061, 1.1))
 
 
 def test_what_runs_is_told_with_its_whole_fingerprint() -> None:
-    html = running_model(INFO, SAME, SAME)
-    for fact in ("SmolLM2-135M-Marginalia", "134,515,008, kept as float32", "8,192 tokens", f">{SAME}<"):
+    html = running_model(INFO, SAME, SAME, ARTIFACT)
+    for fact in (
+        "SmolLM2-135M-Marginalia",
+        "134,515,008, kept as float32",
+        "8,192 tokens",
+        f">{SAME}<",
+        "538.1 MB in 2 files",
+    ):
         assert fact in html
     assert "alert" not in html
 
 
 def test_an_alarm_is_raised_when_the_weights_are_not_what_they_were_at_the_start() -> None:
-    html = running_model(INFO, SAME, OTHER)
+    html = running_model(INFO, SAME, OTHER, ARTIFACT)
     assert 'role="alert"' in html
     assert SAME in html
     assert f'id="fingerprint">{OTHER}<' in html
 
 
 def test_a_model_that_is_not_the_cards_is_told_apart_and_its_name_stays_text() -> None:
-    html = other_model(HOSTILE.id, "SmolLM2-135M-Marginalia") + running_model(HOSTILE, SAME, SAME)
+    html = other_model(HOSTILE.id, "SmolLM2-135M-Marginalia") + running_model(HOSTILE, SAME, SAME, ARTIFACT)
     assert "tells of the default model, SmolLM2-135M-Marginalia, and not of &lt;img" in html
     assert "<img" not in html
     assert "a <b>" not in html

@@ -153,7 +153,7 @@ class ComparePage:
 
     def _prompt(self, states: dict[PaneName, PaneState], name: PaneName) -> str:
         first = next(iter(states.values()))
-        return prompt_html(states[name], first.prompt, self._service.model.encoder)
+        return prompt_html(states[name], first.asked.prompt, self._service.model.encoder)
 
     def _columns(self, panes: tuple[Pane, ...]) -> Updates:
         names = [pane.name for pane in panes]

@@ -1,4 +1,4 @@
-"""The page “Model”: the one time that weights moved, and what runs right now."""
+"""The page “Model”: what runs right now, what it is made of and can know, and the one time that weights moved."""
 
 from __future__ import annotations
 
@@ -7,16 +7,29 @@ from typing import Any
 
 import gradio as gr
 
+from chat.precisions import PrecisionComparison
 from chat.types import ModelInfo
+from chat.ui.artifact_section import ArtifactSection
+from chat.ui.artifact_view import megabytes
+from chat.ui.cutoff_section import CutoffSection
 from chat.ui.frame import MENU_BUTTON, Updates, brand_and_links
+from chat.ui.precision_section import PrecisionSection
 from chat.ui.service import Service
 from chat.ui.visible import escaped
+from chat.weights.artifact import Artifact
 from chat.weights.card import LossPoint, ModelCard
 
 HEAD = (
     '<h2 class="page-title">The one time that weights moved</h2>'
     '<p class="quiet">It was done once, by Marginalia’s makers, before anybody chatted. While you chat, none moves.</p>'
 )
+SECTIONS = {
+    "parts": "Parameters by layer",
+    "tensors": "The fingerprint, tensor by tensor",
+    "cutoff": "What it can know",
+    "precisions": "The same model, rounded",
+    "card": "The model card",
+}
 # The curve stands in the card behind how the model was made.
 CURVE_BEFORE = "## How it does\n"
 SEEN, UNSEEN = "trained on", "never trained on"
@@ -27,8 +40,11 @@ COLOURS = {SEEN: "var(--edge)", UNSEEN: "var(--accent)"}
 class ModelPage:
     """Builds the page inside the current Blocks. `card` tells of the model whose id is `tells_of`."""
 
-    def __init__(self, service: Service, card: ModelCard, tells_of: str) -> None:
+    def __init__(
+        self, service: Service, card: ModelCard, tells_of: str, artifact: Artifact, precisions: PrecisionComparison
+    ) -> None:
         self._model = service.model
+        self._artifact = artifact
         self._at_start = self._model.seal.latest.digest
         with gr.Row(elem_id="book", elem_classes="wide"):
             with gr.Column(elem_id="side", min_width=0):
@@ -37,23 +53,37 @@ class ModelPage:
                 gr.HTML(MENU_BUTTON, apply_default_css=False, elem_classes="only-narrow")
                 gr.HTML(HEAD, apply_default_css=False, elem_classes="page-head")
                 self.running = gr.HTML(self._running(), elem_id="running", apply_default_css=False)
+                gr.HTML(contents(), apply_default_css=False)
+                self._parts = ArtifactSection(self._model, artifact)
+                CutoffSection(service, card, tells_of)
+                PrecisionSection(service, precisions)
+                gr.HTML('<div id="card" tabindex="-1"></div>', apply_default_css=False)
                 if self._model.info.id != tells_of:
                     gr.HTML(other_model(self._model.info.id, tells_of), apply_default_css=False)
                 _card_with_curve(card)
+        self.outputs: list[gr.components.Component] = [self.running, self._parts.tensors]
 
     def opened(self) -> Updates:
-        """The page was loaded: show the latest fingerprint, which a reply may have taken since."""
-        return {self.running: self._running()}
+        """The page was loaded: show the latest fingerprint and its tensors; a reply may have taken one since."""
+        return {self.running: self._running(), self._parts.tensors: self._parts.found("")}
 
     def _running(self) -> str:
-        return running_model(self._model.info, self._at_start, self._model.seal.latest.digest)
+        return running_model(self._model.info, self._at_start, self._model.seal.latest.digest, self._artifact)
 
 
-def running_model(info: ModelInfo, at_start: str, now: str) -> str:
+def contents() -> str:
+    """The short table of contents; static/app.js goes to the section, whatever else the address says."""
+    links = "".join(f'<a href="/model#{name}" data-jump="{name}">{title}</a>' for name, title in SECTIONS.items())
+    return f'<nav class="contents" aria-label="On this page">{links}</nav>'
+
+
+def running_model(info: ModelInfo, at_start: str, now: str, artifact: Artifact) -> str:
     """What runs right now, as the receipts have it. `at_start` and `now` are fingerprints."""
+    on_disk = sum(file.nbytes for file in artifact.files)
     facts = {
         "Model": f"<b>{escaped(info.id)}</b>",
         "Weights": f"{info.parameters:,}, kept as {escaped(info.dtype)}",
+        "Size": f"{megabytes(artifact.nbytes)} in memory, {megabytes(on_disk)} in {len(artifact.files):,} files",
         "Context window": f"{info.context_window:,} tokens, prompt and reply together",
         "Fingerprint": f'<code id="fingerprint">{now}</code>{_since(at_start, now)}',
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
+from chat.precisions import PrecisionComparison
 from chat.ui.api import Api
 from chat.ui.chat_page import ChatPage
 from chat.ui.compare_page import ComparePage
@@ -13,13 +14,17 @@ from chat.ui.glass.page import GlassPage
 from chat.ui.memory_page import MemoryPage
 from chat.ui.model_page import ModelPage
 from chat.ui.service import Service
+from chat.weights.artifact import Artifact
 from chat.weights.card import ModelCard
 
 
-def build_pages(service: Service, card: ModelCard, tells_of: str) -> gr.Blocks:
+def build_pages(
+    service: Service, card: ModelCard, tells_of: str, artifact: Artifact, precisions: PrecisionComparison
+) -> gr.Blocks:
     """The pages, from “Chat” to “Model”, and the named endpoints.
 
-    `card` is the model card that ships with the app, `tells_of` the id of the model that it tells of.
+    `card` is the model card that ships with the app, `tells_of` the id of the model that it tells of. `artifact` is
+    what the model that runs is made of, `precisions` runs it in others.
     """
     pages: gr.Blocks
     with gr.Blocks(title="Marginalia", analytics_enabled=False) as pages:
@@ -53,7 +58,7 @@ def build_pages(service: Service, card: ModelCard, tells_of: str) -> gr.Blocks:
             costs.opened, costs.parts.asked, costs.parts.outputs, api_visibility="private", show_progress="hidden"
         )
     with pages.route("Model", "/model"):
-        model = ModelPage(service, card, tells_of)
-        pages.load(model.opened, None, [model.running], api_visibility="private", show_progress="hidden")
+        model = ModelPage(service, card, tells_of, artifact, precisions)
+        pages.load(model.opened, None, model.outputs, api_visibility="private", show_progress="hidden")
     pages.queue(default_concurrency_limit=None)
     return pages

@@ -5,18 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from chat.compare import PANES, Pane, PaneFailed, Setting, run_compare
 from chat.errors import InputError
 from chat.local_model import LocalModel
 from chat.note_writing import NoteWriting
+from chat.precisions import PrecisionComparison, PrecisionEvent
 from chat.prompt import checked_message
 from chat.replay import weigh_reply
 from chat.turn import TurnEvent, TurnRequest, run_turn
-from chat.types import Choice, ModelInfo, Receipt, Sampling
+from chat.types import Choice, ModelInfo, Note, Receipt, Sampling
 from chat.ui.note_taking import LONGEST_NOTES, NOTES_LABEL, NoteEvent, NoteTaking
 from chat.ui.store import PersonStore
 from chat.ui.visible import shortened
+
+LONGEST_ANSWER = 64
+"""Of the questions that the page “Model” asks, in tokens."""
 
 
 class Service:
@@ -112,6 +117,32 @@ class Service:
             pane: weigh_reply(self.model.engine, receipt.prompt.token_ids, reply, stop, owner)
             for pane, receipt in prompts.items()
         }
+
+    def ask_alone(
+        self, owner: str, recorded_in: str, question: object, facts: tuple[Note, ...] = ()
+    ) -> Generator[TurnEvent, None, None]:
+        """Ask a question with nothing before it but these facts, which go in as notes do. No saved note goes along."""
+        request = replace(self._question(owner, recorded_in, question), use_memory=bool(facts), notes=facts)
+        with self._stoppable(owner, recorded_in) as stop:
+            yield from run_turn(request, self.store_of(owner), self.model, stop)
+
+    def compare_precisions(
+        self, owner: str, comparison_id: str, question: object, precisions: PrecisionComparison
+    ) -> Generator[PrecisionEvent, None, None]:
+        """Ask one question, with nothing before it, of the model at each precision."""
+        request = self._question(owner, comparison_id, question)
+        with self._stoppable(owner, comparison_id) as stop:
+            yield from precisions.run(request, self.store_of(owner), stop)
+
+    def _question(self, owner: str, recorded_in: str, question: object) -> TurnRequest:
+        return TurnRequest(
+            conversation_id=recorded_in,
+            message=checked_message(question),
+            reads=None,
+            use_memory=False,
+            sampling=Sampling(max_new_tokens=usual_length(self.model.info, LONGEST_ANSWER)),
+            lane=owner,
+        )
 
     @contextmanager
     def _stoppable(self, owner: str, conversation_id: str) -> Iterator[threading.Event]:

@@ -40,12 +40,16 @@ _UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, ImportE
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to run: in eval mode, without gradients, with its tokenizer and the tokens that end its text."""
+    """A model ready to run: in eval mode, without gradients, with its tokenizer and the tokens that end its text.
+
+    `files` are those that it was read from.
+    """
 
     info: ModelInfo
     model: PreTrainedModel | PackedModel
     tokenizer: TokenizersBackend
     end_of_sequence_ids: frozenset[int]
+    files: tuple[Path, ...] = ()
 
 
 def load_model(
@@ -80,12 +84,19 @@ def load_model(
             checkpoint = replace(checkpoint, plain_tokenizer=type(tokenizer) is TokenizersBackend)
             whole = _whole(name, folder, tokenizer, report)
             model = at_precision(precision, device, name, whole, checkpoint, packing(_sources(folder)))
-    return LoadedModel(_info(shown, model, window), model, tokenizer, frozenset(checkpoint.end_of_sequence_ids))
+    ends = frozenset(checkpoint.end_of_sequence_ids)
+    files = _read_from(folder, packing(_sources(folder)) if isinstance(model, PackedModel) else None)
+    return LoadedModel(_info(shown, model, window), model, tokenizer, ends, files)
 
 
 def _sources(folder: Path) -> list[Path]:
     """The files of which a change changes the model."""
     return [*folder.glob("*.safetensors"), *folder.glob("*.json")]
+
+
+def _read_from(folder: Path, packing: Packing | None) -> tuple[Path, ...]:
+    """The files of a model's folder, and those of its packed weights where they run."""
+    return (*(path for path in folder.iterdir() if path.is_file()), *([packing.path] if packing else []))
 
 
 def _kept(packing: Packing | None) -> Kept | None:
