@@ -34,6 +34,13 @@
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
     },
+    // How far the tour has come: the ids of its conversations.
+    tour() {
+      return localStorage.getItem("marginalia.tour") ?? "";
+    },
+    rememberTour(ids) {
+      localStorage.setItem("marginalia.tour", ids);
+    },
     focusBox() {
       document.querySelector("#message textarea")?.focus();
     },

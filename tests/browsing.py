@@ -47,6 +47,7 @@ class Visitor:
             "/feedback": "#judged :is(p, ul)",
             "/costs": "#overtakes, #no-costs",
             "/model": "#fingerprint",
+            "/tour": "#run-1:enabled",
         }
         awaited = filled.get(path.split("?")[0], "#shelf p, #shelf nav")
         self.page.locator(awaited).first.wait_for(state="attached")

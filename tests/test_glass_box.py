@@ -177,3 +177,43 @@ def test_one_answer_is_weighed_behind_each_prompt_and_the_comparison_can_be_kept
     expect(page.locator("#weighed tbody tr")).to_have_count(4)
     expect(page.get_by_role("textbox", name="Question")).to_have_value("Which partner runs finance?")
     expect(page.locator("#pane-edited")).to_contain_text(answers["edited"])
+
+
+def test_the_tour_is_a_real_run_that_can_be_left_and_taken_up_and_its_numbers_are_the_receipts(visitor, app):
+    page = visitor.open("/tour").page
+    expect(page.get_by_role("button", name="Run step 3")).to_be_disabled()
+    page.get_by_role("button", name="Run step 1").click()
+    expect(page.locator("#step-2 mark .history")).to_have_text(re.compile("Dana runs finance"), timeout=PATIENCE_MS)
+    assert "Dana" in page.locator("#step-1 [data-testid=bot] .text").last.inner_text()
+
+    visitor.open("/tour")
+    expect(page.locator("#step-2 mark .history")).to_be_visible()
+    page.get_by_role("button", name="Run step 3").click()
+    expect(page.locator("#step-3 pre")).to_be_visible(timeout=PATIENCE_MS)
+    assert page.locator("#step-3 .history").count() == 0
+    assert "Dana" not in page.locator("#step-3 [data-testid=bot] .text").inner_text()
+    page.get_by_role("button", name="Run step 4").click()
+    expect(page.locator("#step-4 mark .note").last).to_have_text(re.compile("Dana runs finance"), timeout=PATIENCE_MS)
+    assert "Dana" in page.locator("#step-4 [data-testid=bot] .text").inner_text()
+
+    noted = receipt_of_last_turn(app)
+    expect(page.locator("#step-5")).to_contain_text("10 fingerprints, all the same")
+    assert page.locator("#step-5 code").last.get_attribute("title") == noted["weights"]["after"]
+    page.get_by_role("link", name="See each turn’s costs").click()
+    expect(page.locator("#whose-costs input")).to_have_value("Tour: the correction")
+    visitor.open()
+    for title in ("Tour: the correction", "Tour: a fresh session", "Tour: with a note"):
+        expect(page.get_by_role("link", name=title)).to_be_visible()
+
+
+def test_the_tour_of_somebody_else_begins_at_its_beginning(visitor, browser, app):
+    page = visitor.open("/tour").page
+    page.get_by_role("button", name="Run step 1").click()
+    expect(page.locator("#step-2 pre")).to_be_visible(timeout=PATIENCE_MS)
+    kept = page.evaluate("localStorage.getItem('marginalia.tour')")
+    stranger = Visitor(browser, app.url).open("/tour")
+    stranger.page.evaluate("kept => localStorage.setItem('marginalia.tour', kept)", kept)
+    stranger.open("/tour")
+    expect(stranger.page.get_by_role("button", name="Run step 3")).to_be_disabled()
+    assert stranger.page.locator("#step-1 .turn").count() == 0
+    stranger.context.close()

@@ -350,7 +350,7 @@ def test_on_a_phone_the_box_is_in_sight_and_the_prompt_one_tap_away(browser, app
 
     visitor.page.get_by_role("button", name="Menu").click()
     expect(visitor.page.get_by_role("button", name="New chat")).to_be_in_viewport()
-    for path in ("/", "/compare", "/glass", "/memory", "/feedback", "/costs", "/model"):
+    for path in ("/", "/compare", "/glass", "/memory", "/feedback", "/costs", "/model", "/tour"):
         visitor.open(path)
         assert visitor.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is too wide"
     visitor.context.close()
@@ -423,7 +423,7 @@ def test_axe_finds_nothing_on_any_page(visitor, scheme):
     visitor.page.get_by_text("Nothing was learned").wait_for()
     assert axe_violations(visitor.page) == [], f"the form under a reply in {scheme}"
     conversation = f"/?c={visitor.conversation_id()}"
-    for path in (conversation, "/", "/compare", "/glass", "/memory", "/feedback", "/costs", "/model"):
+    for path in (conversation, "/", "/compare", "/glass", "/memory", "/feedback", "/costs", "/model", "/tour"):
         visitor.open(path)
         assert axe_violations(visitor.page) == [], f"{path} in {scheme}"
 
@@ -440,7 +440,7 @@ def test_no_request_leaves_this_computer(visitor):
     visitor.say("Whom do you talk to?")
     visitor.page.get_by_role("button", name="API").click()
     visitor.page.get_by_text("API documentation").wait_for()
-    for path in ("/compare", "/glass", "/memory", "/feedback", "/costs", "/model"):
+    for path in ("/compare", "/glass", "/memory", "/feedback", "/costs", "/model", "/tour"):
         visitor.open(path)
 
     elsewhere = [url for url in visitor.asked if not url.startswith((visitor.url, "data:", "blob:"))]

@@ -258,7 +258,7 @@ def test_a_cookie_that_is_none_of_ours_is_no_cookie(running_app: RunningApp, val
         assert COOKIE in browser.http.get("/").headers["set-cookie"]
 
 
-@pytest.mark.parametrize("path", ["/", "/compare", "/glass", "/memory", "/feedback", "/costs", "/model"])
+@pytest.mark.parametrize("path", ["/", "/compare", "/glass", "/memory", "/feedback", "/costs", "/model", "/tour"])
 def test_each_page_brings_the_owner_cookie_once_and_only_if_it_is_missing(running_app: RunningApp, path: str) -> None:
     with httpx.Client(base_url=running_app.url) as http:
         first = http.get(path)
@@ -287,6 +287,7 @@ def test_what_is_no_page_brings_no_cookie(running_app: RunningApp, path: str) ->
         "/feedback",
         "/costs",
         "/model",
+        "/tour",
         "/config",
         "/theme.css",
         "/marginalia/app.css",
@@ -308,7 +309,7 @@ def test_every_answer_has_the_headers_that_keep_a_browser_safe(running_app: Runn
     assert policy["frame-ancestors"] == "'none'"
 
 
-@pytest.mark.parametrize("path", ["/", "/compare", "/glass", "/memory", "/feedback", "/costs", "/model"])
+@pytest.mark.parametrize("path", ["/", "/compare", "/glass", "/memory", "/feedback", "/costs", "/model", "/tour"])
 def test_a_page_names_nothing_that_lies_elsewhere(running_app: RunningApp, path: str) -> None:
     page = httpx.get(f"{running_app.url}{path}").text
     named = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)""", page) + re.findall(r"""url\(["']?([^"')]+)""", page)
@@ -451,6 +452,7 @@ def test_the_configuration_that_every_browser_gets_holds_nothing_of_anybody(ada:
         "/feedback",
         "/costs",
         "/model",
+        "/tour",
         f"/?c={ada.conversation}",
         "/?view=api",
     )

@@ -31,6 +31,7 @@ element.addEventListener('click', (event) => {
 MENU_BUTTON = '<h1 class="only-heard">Marginalia</h1><button class="small" data-toggle aria-label="Menu">Menu</button>'
 PAGES = (
     ("Chat", "/"),
+    ("Tour", "/tour"),
     ("Compare", "/compare"),
     ("Under glass", "/glass"),
     ("Memory", "/memory"),

@@ -14,6 +14,7 @@ from chat.ui.glass.page import GlassPage
 from chat.ui.memory_page import MemoryPage
 from chat.ui.model_page import ModelPage
 from chat.ui.service import Service
+from chat.ui.tour.page import TourPage
 from chat.weights.artifact import Artifact
 from chat.weights.card import ModelCard
 
@@ -60,5 +61,15 @@ def build_pages(
     with pages.route("Model", "/model"):
         model = ModelPage(service, card, tells_of, artifact, precisions)
         pages.load(model.opened, None, model.outputs, api_visibility="private", show_progress="hidden")
+    with pages.route("Tour", "/tour"):
+        tour = TourPage(service)
+        pages.load(
+            tour.opened,
+            [tour.ids],
+            tour.outputs,
+            js="() => [marginalia.tour()]",
+            api_visibility="private",
+            show_progress="hidden",
+        )
     pages.queue(default_concurrency_limit=None)
     return pages

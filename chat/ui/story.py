@@ -23,7 +23,8 @@ def welcome() -> str:
         "see why: with every message the whole conversation is sent again, and that prompt, shown in full, is the only "
         "place where your correction lives. The model’s weights never change.</p>"
         f'<p>Try it with two business partners. One after the other:</p><ol class="story">{buttons}</ol>'
-        "<p>Then press <b>New chat</b> and ask the last question again.</p></section>"
+        "<p>Then press <b>New chat</b> and ask the last question again. Or take the "
+        '<a href="/tour">guided tour</a>: the same in six steps, with all that there is to see.</p></section>'
     )
 
 
