@@ -74,8 +74,8 @@ def _prompt(record: PromptRecord, segment_html: SegmentHtml, told: str) -> str:
 def _weights(turns: Sequence[Answered]) -> str:
     digests = {digest for _, receipt in turns for digest in (receipt.weights.before, receipt.weights.after)}
     rows = "".join(
-        f'<tr><th scope="row">{escaped(turn.message)}</th><td><code title="{receipt.weights.before}">{short_digest(receipt.weights.before)}</code></td>'
-        f"<td><code title="{receipt.weights.after}">{short_digest(receipt.weights.after)}</code></td><td>{receipt.weights.changed_parameters:,}</td></tr>"
+        f'<tr><th scope="row">{escaped(turn.message)}</th>{_digest(receipt.weights.before)}'
+        f"{_digest(receipt.weights.after)}<td>{receipt.weights.changed_parameters:,}</td></tr>"
         for turn, receipt in turns
     )
     same = f"{2 * len(turns)} fingerprints, all the same: nothing was learned."
@@ -87,6 +87,10 @@ def _weights(turns: Sequence[Answered]) -> str:
         f"<tbody>{rows}</tbody></table></div>"
         f'<p class="outcome">{same if len(digests) == 1 else moved}</p>'
     )
+
+
+def _digest(digest: str) -> str:
+    return f'<td><code title="{digest}">{short_digest(digest)}</code></td>'
 
 
 def _costs(turns: Sequence[Answered]) -> str:
