@@ -22,10 +22,11 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # Threads that wait for each other must not spin: beside one busy core a reply was 7 times slower (tests/bench/LOG.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from chat.config import Precision, Settings, settings_from
+from chat.config import BASE_MODEL, DEFAULT_MODEL, Precision, Settings, settings_from
 from chat.errors import ConfigError, MarginaliaError
 
 if TYPE_CHECKING:
+    from chat.local_model import LocalModel
     from chat.weights import LoadedModel, Report
     from memory.database import Database
     from memory.store import OwnerStore
@@ -101,19 +102,27 @@ def _serve(settings: Settings, database: Database) -> None:
         from memory.notes import NOTE_WRITING
 
         model = starting.result()
-    service = Service(model, database.for_owner, NOTE_WRITING)
+    untuned = partial(_start_untuned, settings) if settings.model == DEFAULT_MODEL else None
+    service = Service(model, database.for_owner, NOTE_WRITING, untuned)
     precisions = PrecisionComparison(partial(_load, settings, lambda _line: None), model.info.parameters)
     pages = build_pages(service, shipped_card(), TUNED.id, artifact_of(loaded), precisions)
     app = build_server(pages, settings.host)
     console.print(f"Data lies in {settings.data_dir}", highlight=False)
     console.print(f"Marginalia is at [bold]{_address(settings)}[/bold]  (Ctrl+C ends it)", highlight=False)
-    Server(app, pages, settings.host, settings.port, stop_running=model.close).run()
+    Server(app, pages, settings.host, settings.port, stop_running=service.close).run()
 
 
 def _load(settings: Settings, report: Report, precision: Precision) -> LoadedModel:
     from chat.weights import load_model
 
     return load_model(settings.model, settings.data_dir, settings.context_window, report, precision, settings.device)
+
+
+def _start_untuned(settings: Settings) -> LocalModel:
+    from chat.local_model import start_model
+
+    base = settings.model_copy(update={"model": BASE_MODEL})
+    return start_model(_load(base, lambda _line: None, settings.precision))
 
 
 def _tune_or_evaluate(command: str, *arguments: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Literal
@@ -13,7 +13,7 @@ from chat.local_model import LocalModel
 from chat.turn import Begun, TurnEvent, TurnRequest, TurnStore, run_turn
 from chat.types import Note, Sampling
 
-PaneName = Literal["fresh", "continued", "memory", "edited", "other", "sampled"]
+PaneName = Literal["fresh", "continued", "memory", "edited", "other", "sampled", "untuned"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ ALL_PANES: tuple[Pane, ...] = (
     Pane("edited", "A fresh session with other notes"),
     Pane("other", "Another conversation, continued"),
     Pane("sampled", "This conversation, sampled otherwise"),
+    Pane("untuned", "This conversation, without our tuning"),
 )
 PANES: tuple[Pane, ...] = ALL_PANES[:3]
 """Those that stand there if nobody chooses."""
@@ -52,10 +53,18 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class PaneLoading:
+    """A pane's model is being loaded; the others go on."""
+
+
+@dataclass(frozen=True)
 class PaneFailed:
     """A pane that cannot answer, and why; the others go on."""
 
     sentence: str
+
+
+PaneEvent = TurnEvent | PaneLoading | PaneFailed
 
 
 def run_compare(
@@ -67,14 +76,22 @@ def run_compare(
     model: LocalModel,
     stop: threading.Event,
     lane: str = "",
-) -> Iterator[tuple[Pane, TurnEvent | PaneFailed]]:
+    untuned: Callable[[], LocalModel] | None = None,
+) -> Iterator[tuple[Pane, PaneEvent]]:
     """Ask the question in every pane and tell what each does, as it does it.
 
     Conversations are read and left as they are; the panes' turns are recorded in `recorded_in`, one beside the other,
-    each at its pane's place in ALL_PANES. Set `stop`, or close the iterator, to end them all within one token.
+    each at its pane's place in ALL_PANES. `untuned` gives the model that the pane of this name asks; it may take its
+    time. Set `stop`, or close the iterator, to end them all within one token.
     """
-    requests = {pane: _request(pane, question, recorded_in, setting, lane) for pane in panes}
-    yield from _all_at_once(requests, store, model, stop)
+    runs: dict[Pane, Iterator[PaneEvent]] = {}
+    for pane in panes:
+        request = _request(pane, question, recorded_in, setting, lane)
+        if pane.name == "untuned":
+            runs[pane] = _untuned_events(request, store, untuned, stop)
+        else:
+            runs[pane] = _pane_events(request, store, model, stop)
+    yield from _all_at_once(runs, stop)
 
 
 def _request(pane: Pane, question: str, recorded_in: str, setting: Setting, lane: str) -> TurnRequest:
@@ -99,18 +116,17 @@ def _request(pane: Pane, question: str, recorded_in: str, setting: Setting, lane
             return replace(fresh, use_memory=True, notes=lines)
         case "other":
             return replace(fresh, reads=setting.other_conversation)
+        case "untuned":
+            return replace(fresh, reads=setting.conversation)
         case "sampled":
             return replace(fresh, reads=setting.conversation, sampling=setting.other_sampling or setting.sampling)
 
 
-def _all_at_once(
-    requests: dict[Pane, TurnRequest], store: TurnStore, model: LocalModel, stop: threading.Event
-) -> Iterator[tuple[Pane, TurnEvent | PaneFailed]]:
-    told: SimpleQueue[tuple[Pane, TurnEvent | PaneFailed] | None] = SimpleQueue()
+def _all_at_once(runs: Mapping[Pane, Iterator[PaneEvent]], stop: threading.Event) -> Iterator[tuple[Pane, PaneEvent]]:
+    told: SimpleQueue[tuple[Pane, PaneEvent] | None] = SimpleQueue()
     threads = []
-    for pane, request in requests.items():
+    for pane, events in runs.items():
         in_line = threading.Event()
-        events = _pane_events(request, store, model, stop)
         threads.append(threading.Thread(target=_tell, args=(pane, events, told, in_line), name=f"compare-{pane.name}"))
         threads[-1].start()
         # The queue serves the panes in the order in which they stand on the screen.
@@ -131,17 +147,32 @@ def _all_at_once(
 
 def _pane_events(
     request: TurnRequest, store: TurnStore, model: LocalModel, stop: threading.Event
-) -> Iterator[TurnEvent | PaneFailed]:
+) -> Iterator[PaneEvent]:
     try:
         yield from run_turn(request, store, model, stop)
     except MarginaliaError as error:
         yield PaneFailed(str(error))
 
 
+def _untuned_events(
+    request: TurnRequest, store: TurnStore, untuned: Callable[[], LocalModel] | None, stop: threading.Event
+) -> Iterator[PaneEvent]:
+    if untuned is None:
+        yield PaneFailed("There is no untuned model beside the one that runs: only the default model has one.")
+        return
+    yield PaneLoading()
+    try:
+        model = untuned()
+    except MarginaliaError as error:
+        yield PaneFailed(str(error))
+        return
+    yield from _pane_events(request, store, model, stop)
+
+
 def _tell(
     pane: Pane,
-    events: Iterator[TurnEvent | PaneFailed],
-    told: SimpleQueue[tuple[Pane, TurnEvent | PaneFailed] | None],
+    events: Iterator[PaneEvent],
+    told: SimpleQueue[tuple[Pane, PaneEvent] | None],
     in_line: threading.Event,
 ) -> None:
     try:

@@ -143,9 +143,13 @@ def test_one_answer_is_weighed_behind_each_prompt_and_the_comparison_can_be_kept
     page.get_by_role("button", name="Which prompts").click()
     page.get_by_role("checkbox", name="A fresh session with other notes").check()
     page.get_by_role("textbox", name="Other notes").fill("Priya runs finance.")
+    page.get_by_role("checkbox", name="This conversation, without our tuning").check()
     page.get_by_role("button", name="Compare", exact=True).click()
 
-    expect(page.locator("#weighed tbody tr")).to_have_count(4, timeout=2 * PATIENCE_MS)
+    expect(page.locator("#weighed tbody tr")).to_have_count(5, timeout=2 * PATIENCE_MS)
+    seals = [seal.get_attribute("title") for seal in page.locator(".pane:visible .seal code").all()]
+    assert len(set(seals[:4])) == 1
+    assert seals[4] not in seals[:4], "the untuned model has other weights"
     answers = {name: page.locator(f"#pane-{name} [data-testid=bot]").inner_text() for name in ("continued", "edited")}
     assert "Dana" in answers["continued"]
     assert "Priya" in answers["edited"]
@@ -169,12 +173,12 @@ def test_one_answer_is_weighed_behind_each_prompt_and_the_comparison_can_be_kept
     download.value.save_as(tmp_path / "comparison.html")
     kept = visitor.context.new_page()
     kept.goto(f"file://{tmp_path}/comparison.html")
-    expect(kept.locator(".pane")).to_have_count(4)
+    expect(kept.locator(".pane")).to_have_count(5)
     expect(kept.get_by_text(CORRECTION)).to_be_visible()
     kept.close()
 
     page.goto(visitor.url + page.get_by_role("link", name="Link to this comparison").get_attribute("href"))
-    expect(page.locator("#weighed tbody tr")).to_have_count(4)
+    expect(page.locator("#weighed tbody tr")).to_have_count(5)
     expect(page.get_by_role("textbox", name="Question")).to_have_value("Which partner runs finance?")
     expect(page.locator("#pane-edited")).to_contain_text(answers["edited"])
 

@@ -142,6 +142,23 @@ def test_notes_on_one_exchange_have_what_it_states_and_nothing_else(words: Words
         assert bool(lines) == (read.learned and asked.learned), "only what the person tells is noted"
 
 
+def test_where_many_notes_are_replaced_each_goes_once_and_those_about_something_else_stay(words: Words) -> None:
+    shares = []
+    for number in range(60):
+        story = StoryTeller(words, Random(number), most_asked=5, strange=0.2).story("many replaced")
+        assert story.to_note is not None
+        (told,) = (act.facts for act in story.acts if isinstance(act, Tell))
+        assert {noted.fact for noted in story.to_note} == set(told)
+        outdated = [noted.replaces for noted in story.to_note if noted.replaces]
+        assert len(set(outdated)) == len(outdated)
+        assert set(outdated) <= set(story.notes)
+        for noted in story.to_note:
+            assert noted.replaces is None or not noted.fact.stands_in(noted.replaces), "it says something else"
+        shares.append((len(outdated), len(story.to_note) - len(outdated), len(story.notes) - len(outdated)))
+    replaced, new, left = map(sum, zip(*shares, strict=True))
+    assert min(replaced, new, left) > 40, "of each kind of decision there are many"
+
+
 def test_hurried_typing_spares_values() -> None:
     text = "My cousin Ana-Lucía paints the Old Harbour every Tuesday morning."
     for number in range(50):

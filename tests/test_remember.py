@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from conftest import WatchedModel
 
 from chat.local_model import LocalModel
 from chat.note_writing import NoteWriting, WrittenNote
@@ -27,16 +28,20 @@ Remember = Callable[..., tuple[Note, ...]]
 class Writer:
     """Reads these notes out of the next reply, and `later` out of those behind it, one by one.
 
-    `meanwhile` is what a person does before that.
+    `meanwhile` is what a person does before that. With `beginnings`, so many characters of the reply are a note that
+    replaces one, and the rest of the reply is what says so.
     """
 
     def __init__(self) -> None:
         self.wrote: tuple[WrittenNote, ...] = ()
         self.later: list[WrittenNote] = []
+        self.beginnings = 0
         self.meanwhile: Callable[[], object] = lambda: None
 
-    def notes_in(self, _reply: str) -> tuple[WrittenNote, ...]:
+    def notes_in(self, reply: str) -> tuple[WrittenNote, ...]:
         self.meanwhile()
+        if self.beginnings:
+            return (WrittenNote(reply[: self.beginnings], BERGEN),)
         wrote, self.wrote = self.wrote, (self.later.pop(0),) if self.later else ()
         return wrote
 
@@ -99,6 +104,22 @@ def test_a_draft_that_names_a_saved_note_leaves_it_on_until_it_is_kept(remember:
     assert store.load_notes() == (old,)
     kept = store.keep_note(draft.id, draft.text)
     assert store.load_notes() == (kept,)
+
+
+def test_a_replacement_that_the_model_thought_less_likely_than_not_is_not_made(
+    remember: Remember, store: OwnerStore, writer: Writer, watched: WatchedModel
+) -> None:
+    old = store.add_note(BERGEN)
+    writer.beginnings = 3
+    (unsure,) = remember()
+    assert unsure.replaces is None, "a random model is sure of no token"
+    assert old in store.load_notes()
+    store.delete_note(unsure.id)
+    first = len(watched.handed)
+    # From here on each pass leads to one and the same token, and to no other.
+    watched.rigged = dict.fromkeys(range(first, first + 600), 70)
+    (sure,) = remember()
+    assert sure.replaces == old.id
 
 
 @pytest.mark.parametrize("named", ["the USER lives in bergen", "  The user\tlives  in Bergen . ", BERGEN])

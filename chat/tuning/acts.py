@@ -19,6 +19,7 @@ Kind = Literal[
     "sibling untold",
     "notes written",
     "notes replaced",
+    "many replaced",
     "about itself",
     "general",
 ]

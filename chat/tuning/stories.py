@@ -46,6 +46,7 @@ class StoryTeller:
             "sibling untold": self._sibling_untold,
             "notes written": self._notes_written,
             "notes replaced": self._notes_replaced,
+            "many replaced": self._many_replaced,
             "about itself": self._about_itself,
             "general": self._general,
         }
@@ -200,6 +201,28 @@ class StoryTeller:
         self._rng.shuffle(told)
         acts = self._with_small_talk([*before, *(act for act, _ in told)])
         return Story("notes replaced", tuple(acts), notes, tuple(noted for _, noted in told))
+
+    def _many_replaced(self) -> Story:
+        """Several facts beside a shelf that has something else of some, the like of some, and things unrelated."""
+        told = list(self._make.facts(self._rng.choice((1, 2, 3, 4))))
+        outdated = {fact.place: self._make.other_value(fact) for fact in self._sample(told)}
+        if self._rng.random() < 0.4:
+            one = self._make.fact_with_subject()
+            two = self._make.sibling(one)
+            told += [one, two]
+            outdated |= {one.place: two.value, two.place: one.value}
+        saved = {
+            fact.place: fact.with_value(outdated[fact.place]).note(self._rng) for fact in told if fact.place in outdated
+        }
+        alike = [self._make.sibling(fact) for fact in told if self._rng.random() < 0.25]
+        unrelated = self._make.facts(self._rng.choice((0, 0, 1, 2)))
+        self._rng.shuffle(told)
+        notes = self._shuffled((*saved.values(), *self._notes_of((*alike, *unrelated))))
+        to_note = tuple(Noted(fact, saved.get(fact.place)) for fact in told)
+        return Story("many replaced", (Tell(tuple(told)),), notes, to_note)
+
+    def _sample(self, facts: list[Fact]) -> list[Fact]:
+        return self._rng.sample(facts, self._rng.randrange(len(facts) + 1))
 
     def _about_itself(self) -> Story:
         facts = self._make.facts(self._rng.choice((0, 0, 1, 2)))

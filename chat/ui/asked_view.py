@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from chat.compare import PaneFailed
+from chat.compare import PaneEvent, PaneFailed, PaneLoading
 from chat.encoding import Encoder
 from chat.prompt_diff import only_here
-from chat.turn import Begun, Done, Replying, TurnEvent
+from chat.turn import Begun, Done, Replying
 from chat.types import PromptRecord, Receipt
 from chat.ui.prompt_view import kind_counts, segment_html, weights_seal
 from chat.ui.turn_view import ENDINGS, receipt_facts, status_of
@@ -24,8 +24,10 @@ class Asked:
     error: str = ""
     receipt: Receipt | None = None
 
-    def after(self, event: TurnEvent | PaneFailed) -> Asked:
+    def after(self, event: PaneEvent) -> Asked:
         """The same with one more event taken in."""
+        if isinstance(event, PaneLoading):
+            return replace(self, status="Loading the untuned model")
         if isinstance(event, PaneFailed):
             return replace(self, error=event.sentence, status="")
         asked = replace(self, status=status_of(event))

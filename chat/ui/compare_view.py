@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from chat.compare import Pane, PaneFailed, PaneName
+from chat.compare import Pane, PaneEvent, PaneName
 from chat.encoding import Encoder
-from chat.turn import TurnEvent
 from chat.types import PromptRecord, Receipt
 from chat.ui.asked_view import Asked, asked_html, asked_prompt_html
 from chat.ui.visible import escaped
@@ -20,7 +19,7 @@ class PaneState:
     pane: Pane
     asked: Asked = field(default_factory=Asked)
 
-    def after(self, event: TurnEvent | PaneFailed) -> PaneState:
+    def after(self, event: PaneEvent) -> PaneState:
         """The state with one more event taken in."""
         return replace(self, asked=self.asked.after(event))
 
@@ -55,5 +54,6 @@ _PROMISES: dict[PaneName, str] = {
     "memory": "Your saved notes are put into the prompt, then your question.",
     "edited": "The notes that you write below “Which prompts”, then your question.",
     "other": "The other conversation that you choose is sent, then your question.",
+    "untuned": "The chosen conversation, then your question, for the model as it was before we tuned it.",
     "sampled": "The chosen conversation, then your question, with a temperature and seed of its own.",
 }

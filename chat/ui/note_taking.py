@@ -11,10 +11,11 @@ import threading
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from math import prod
 
 from chat.errors import EngineError
 from chat.local_model import LocalModel
-from chat.note_writing import EXCHANGES_READ_FOR_NOTES, NoteWriting
+from chat.note_writing import EXCHANGES_READ_FOR_NOTES, NoteWriting, WrittenNote
 from chat.turn import Done, TurnEvent, TurnRequest, run_turn
 from chat.types import Completion, Note, PastTurn, Receipt
 from chat.ui.store import PersonStore
@@ -22,6 +23,8 @@ from chat.ui.store import PersonStore
 # A reply of notes is a handful of lines.
 LONGEST_NOTES = 256
 NOTES_LABEL = "request for notes"
+# A note that is lost for another's sake is worse than one that stands beside it: the model must mean it.
+LIKELY_ENOUGH = 0.5
 
 
 @dataclass(frozen=True)
@@ -102,11 +105,29 @@ class NoteTaking:
         in_prompt = {segment.note_id for segment in receipt.prompt.segments}
         readable = {_gist(note.text): note for note in shelf if note.id in in_prompt and note.enabled}
         for line in new:
-            outdated = readable.get(_gist(line.replaces)) if line.replaces else None
+            meant = line.replaces and self._likelihood_behind(line, receipt.completion) > LIKELY_ENOUGH
+            outdated = readable.get(_gist(line.replaces or "")) if meant else None
             note = self._store.add_note(line.text, "model", self._draft, (source,), self._outdates(outdated))
             self.written[note.id] = note
             self._on_the_way.add(note.id)
         return bool(new)
+
+    def _likelihood_behind(self, line: WrittenNote, completion: Completion) -> float:
+        """The probability, when it was written, of all that stands behind a line's own words.
+
+        1 for a line that does not stand in the reply word for word, as one that was cut does not.
+        """
+        if line.text not in completion.text:
+            return 1.0
+        begins = completion.text.find(line.text) + len(line.text)
+        ends = completion.text.find("\n", begins) % (len(completion.text) + 1)
+        decode, ids = self._model.encoder.decode, completion.token_ids
+        spelled = [len(decode(ids[:count])) for count in range(len(ids))]
+        return prod(
+            choice.probability
+            for place, choice in zip(spelled, completion.choices, strict=True)
+            if begins <= place < ends
+        )
 
     def _outdates(self, outdated: Note | None) -> str | None:
         """The saved note that goes. One written on the way goes at once, and what it was to replace is what goes."""

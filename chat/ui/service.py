@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-from chat.compare import PANES, Pane, PaneFailed, Setting, run_compare
+from chat.compare import PANES, Pane, PaneEvent, Setting, run_compare
 from chat.errors import InputError
 from chat.local_model import LocalModel
 from chat.note_writing import NoteWriting
@@ -27,10 +27,19 @@ LONGEST_ANSWER = 64
 class Service:
     """Joins the one model with each person's own store. Safe to call from any number of threads."""
 
-    def __init__(self, model: LocalModel, open_store: Callable[[str], PersonStore], note_writing: NoteWriting) -> None:
+    def __init__(
+        self,
+        model: LocalModel,
+        open_store: Callable[[str], PersonStore],
+        note_writing: NoteWriting,
+        load_untuned: Callable[[], LocalModel] | None = None,
+    ) -> None:
         self.model = model
         self.store_of = open_store
         self._note_writing = note_writing
+        self._load_untuned = load_untuned
+        self._untuned: LocalModel | None = None
+        self._untuned_lock = threading.Lock()
         self._running: dict[tuple[str, str], set[threading.Event]] = {}
         self._running_lock = threading.Lock()
 
@@ -101,22 +110,27 @@ class Service:
 
     def compare(
         self, owner: str, comparison_id: str, question: object, setting: Setting, panes: tuple[Pane, ...] = PANES
-    ) -> Generator[tuple[Pane, TurnEvent | PaneFailed], None, None]:
+    ) -> Generator[tuple[Pane, PaneEvent], None, None]:
         """Ask one question in every pane."""
         text = checked_message(question)
         store = self.store_of(owner)
         with self._stoppable(owner, comparison_id) as stop:
-            yield from run_compare(text, comparison_id, panes, setting, store, self.model, stop, lane=owner)
+            untuned = self._untuned_model if self._load_untuned else None
+            yield from run_compare(text, comparison_id, panes, setting, store, self.model, stop, owner, untuned)
 
     def weigh(
         self, owner: str, prompts: Mapping[Pane, Receipt], reply: tuple[int, ...]
     ) -> dict[Pane, tuple[Choice, ...]]:
-        """What the model thinks of one and the same reply behind each of some prompts, token by token."""
-        stop = threading.Event()
-        return {
-            pane: weigh_reply(self.model.engine, receipt.prompt.token_ids, reply, stop, owner)
-            for pane, receipt in prompts.items()
-        }
+        """What the model thinks of one and the same reply behind each of some prompts, token by token.
+
+        The untuned model's prompt is weighed by that, where there is one.
+        """
+        stop, weighed = threading.Event(), {}
+        for pane, receipt in prompts.items():
+            if pane.name != "untuned" or self._load_untuned:
+                model = self._untuned_model() if pane.name == "untuned" else self.model
+                weighed[pane] = weigh_reply(model.engine, receipt.prompt.token_ids, reply, stop, owner)
+        return weighed
 
     def ask_alone(
         self, owner: str, recorded_in: str, question: object, facts: tuple[Note, ...] = ()
@@ -143,6 +157,21 @@ class Service:
             sampling=Sampling(max_new_tokens=usual_length(self.model.info, LONGEST_ANSWER)),
             lane=owner,
         )
+
+    def close(self) -> None:
+        """Stop the engines; what runs ends at its next token."""
+        self.model.close()
+        with self._untuned_lock:
+            if self._untuned is not None:
+                self._untuned.close()
+
+    def _untuned_model(self) -> LocalModel:
+        """The default model without its adapter: loaded when it is first asked for, and kept. Raises WeightsError."""
+        with self._untuned_lock:
+            if self._untuned is None:
+                assert self._load_untuned is not None, "only the default model has an untuned one"
+                self._untuned = self._load_untuned()
+            return self._untuned
 
     @contextmanager
     def _stoppable(self, owner: str, conversation_id: str) -> Iterator[threading.Event]:
