@@ -27,7 +27,7 @@ def words() -> Words:
     return load_words(TRAINING)
 
 
-@pytest.fixture(scope="module", params=STAGES, ids=["first", "second", "third", "fourth"])
+@pytest.fixture(scope="module", params=STAGES, ids=["first", "second", "third", "fourth", "fifth"])
 def stage(request: pytest.FixtureRequest) -> Stage:
     found = request.param
     assert isinstance(found, Stage)

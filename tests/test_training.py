@@ -147,16 +147,16 @@ def test_a_run_that_has_ended_goes_on_with_another_cycle(
     assert Adapter(tmp_path / "longer" / "adapter").sha256 == Adapter(tmp_path / "whole" / "adapter").sha256
 
 
-def test_the_adapter_is_the_mean_of_what_it_was_at_the_end_of_each_cycle(
+def test_the_adapter_is_the_mean_of_its_cycles_ends_each_counting_as_much_as_all_before_it(
     tiny_qwen: LoadedModel, example: Callable[[int], Example], tmp_path: Path
 ) -> None:
-    two = replace(RECIPE, cycles=(CYCLE, Cycle(3, 1e-2, warmup_steps=1)))
-    trained(tiny_qwen, example, two, tmp_path)
+    three = replace(RECIPE, cycles=(CYCLE, Cycle(3, 1e-2, warmup_steps=1), Cycle(2, 1e-2, warmup_steps=1)))
+    trained(tiny_qwen, example, three, tmp_path)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    first, last = state["ends"]
+    first, second, last = state["ends"]
     shipped = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     for name, tensor in shipped.items():
-        assert torch.equal(tensor, ((first[name] + last[name]) / 2).to(torch.bfloat16)), name
+        assert torch.equal(tensor, (((first[name] + second[name]) / 2 + last[name]) / 2).to(torch.bfloat16)), name
         assert torch.equal(last[name], state["adapter"][name])
     assert any(not torch.equal(first[name], last[name]) for name in shipped)
 

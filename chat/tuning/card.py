@@ -86,8 +86,8 @@ def _training_table(training: Mapping[str, Any]) -> str:
         "steps": f"{steps:,}, of {recipe['conversations_per_step']} conversations each",
         "method": f"LoRA, rank {recipe['rank']}, alpha {recipe['alpha']}, on every linear layer; "
         f"AdamW, {_cycles(recipe)}, each time level, then falling over the last quarter; loss on the replies only, in "
-        "the last cycle on how far replies to general questions went from the base model's probabilities; "
-        "the mean of what the adapter was at the end of each cycle",
+        "the later cycles on how far replies to general questions went from the base model's probabilities; "
+        "the mean of what the adapter was at the end of each cycle, each counting as much as all before it",
         "trained parameters": f"{training['adapter_parameters']:,} beside {training['parameters']:,} frozen ones",
         "time": f"{training['seconds'] / 3600:.1f} hours",
         "hardware": training["hardware"],

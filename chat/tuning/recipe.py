@@ -57,7 +57,11 @@ class Recipe:
     seed: int = 2026
     rank: int = 32
     alpha: int = 64
-    cycles: tuple[Cycle, ...] = (Cycle(1_150, 6e-4), Cycle(300, 3e-4, warmup_steps=10))
+    cycles: tuple[Cycle, ...] = (
+        Cycle(1_150, 6e-4),
+        Cycle(300, 3e-4, warmup_steps=10),
+        Cycle(160, 3e-4, warmup_steps=10),
+    )
     conversations_per_step: int = 12
     most_tokens_at_once: int = 1_024
 

@@ -115,13 +115,39 @@ STAGES = (
             "general": 0.14,
         },
     ),
+    Stage(
+        begins=17_400,
+        ways_to_say=1,
+        impersonal=0.2,
+        full_shelf=True,
+        alike=0.5,
+        notes_by_exchange=True,
+        keeps_knowledge=True,
+        shares={
+            "told": 0.04,
+            "corrected": 0.08,
+            "noted": 0.06,
+            "note corrected": 0.06,
+            "distracted": 0.01,
+            "two of a shape": 0.03,
+            "both corrected": 0.09,
+            "fresh": 0.02,
+            "sibling untold": 0.03,
+            "notes written": 0.14,
+            "notes replaced": 0.14,
+            "many replaced": 0.22,
+            "about itself": 0.02,
+            "general": 0.06,
+        },
+    ),
 )
 """First it learns above all to find and to repeat; then more notes, which take longest, and more about itself.
 
 The third stage goes after what an evaluation at the second found: saved notes replaced that had nothing to do with what
 was said, and facts left out that stood before a correction (tests/bench/LOG.md, 2026-11-22). The fourth goes after what
 was left at the third: notes on one exchange at a time, and general questions, of which it had come to answer fewer than
-the base model (2026-11-23).
+the base model (2026-11-23). The fifth has many decisions in one conversation on which saved note is outdated: half of
+those on unrelated notes were wrong after the fourth, for its conversations had one or two each (2026-11-23).
 """
 
 

@@ -40,8 +40,9 @@ def train(
     """Train an adapter on `example(0)`, `example(1)`, …; go on from the folder's checkpoint if there is one.
 
     Writes `loss.jsonl` (one line a step), `checkpoint.pt` and, at the end, `adapter/` in peft's format in bf16. It is
-    the mean of what the adapter was at the end of each cycle, and forgets less of what the model knew than the last one
-    (stochastic weight averaging: Izmailov et al., 2018, arXiv:1803.05407; measured in tests/bench/LOG.md, 2026-11-23).
+    the mean of what the adapter was at the end of each cycle, in which each counts as much as all before it, and
+    forgets less of what the model knew than the last one (after stochastic weight averaging: Izmailov et al., 2018,
+    arXiv:1803.05407; measured in tests/bench/LOG.md, 2026-11-23).
     """
     torch.manual_seed(recipe.seed)
     run = _Run(model, example, filler, recipe, folder)
@@ -119,9 +120,12 @@ class _Run:
         return done
 
     def settle(self) -> None:
-        """Take the mean of what the adapter was at the end of each cycle."""
+        """Take the mean of what the adapter was at the end of each cycle, each counting as much as all before it."""
         for name, tensor in _adapter(self.model).items():
-            tensor.data.copy_(torch.stack([end[name] for end in self._ends]).mean(0))
+            mean, *others = (end[name] for end in self._ends)
+            for end in others:
+                mean = (mean + end) / 2
+            tensor.data.copy_(mean)
 
     def _state(self) -> dict[str, torch.Tensor]:
         return {name: tensor.detach().clone() for name, tensor in _adapter(self.model).items()}

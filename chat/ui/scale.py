@@ -58,7 +58,7 @@ class Scale:
         names = [pane.name for pane in receipts]
         named = whose if whose in names else next((name for name in names if name != "fresh"), names[0])
         reply = next(receipt for pane, receipt in receipts.items() if pane.name == named).completion.token_ids
-        weighed = self._service.weigh(owner, receipts, reply)
+        weighed = self._service.weigh(owner, receipts, reply) if reply else {}
         at = most_telling(weighed) if place is None or place >= len(reply) else place
         table = weighed_html(weighed, reply, self._service.model.encoder.token_texts, at)
         return {
