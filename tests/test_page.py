@@ -205,7 +205,8 @@ def test_compare_asks_one_question_in_three_prompts_and_marks_what_differs(visit
     visitor.set_longest_reply(8)
     visitor.say("What is my dog called? My cat is called Pepper.")
     visitor.page.locator("a[data-page=Compare]").click()
-    expect(visitor.page.get_by_label("This conversation")).to_have_value(re.compile("My cat is called Pepper"))
+    conversation = visitor.page.get_by_label("This conversation", exact=True)
+    expect(conversation).to_have_value(re.compile("My cat is called Pepper"))
     visitor.page.get_by_role("textbox", name="Question").fill("What is my dog called?")
 
     visitor.page.get_by_role("button", name="Compare").click()

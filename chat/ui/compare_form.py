@@ -51,11 +51,14 @@ class CompareForm:
 
 
 def setting_from(
-    conversation: str | None, other: str | None, notes: str, temperature: Any, seed: Any, *settings: Any
+    conversation: str | None, other: str | None, notes: str | None, temperature: Any, seed: Any, *settings: Any
 ) -> Setting:
-    """What the panes are made of. Raises InputError for a number that is none, or out of range."""
+    """What the panes are made of. `notes` is None where nobody opened what they stand in.
+
+    Raises InputError for a number that is none, or out of range.
+    """
     sampling = sampling_from(*settings)
-    lines = tuple(line.strip() for line in notes.splitlines() if line.strip())
+    lines = tuple(line.strip() for line in (notes or "").splitlines() if line.strip())
     elsewise = Sampling.checked(temperature=temperature, seed=seed, max_new_tokens=sampling.max_new_tokens)
     return Setting(conversation or None, sampling, other or None, lines, elsewise)
 

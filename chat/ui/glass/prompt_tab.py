@@ -54,7 +54,7 @@ class PromptTab:
         """Tell what went wrong above the tabs."""
         return {self._error: alert(sentence)}
 
-    def shown(self, store: PersonStore, look: Look, view: View, words: str) -> Updates:
+    def shown(self, store: PersonStore, look: Look, view: View, words: str | None) -> Updates:
         """All of the tab, for another turn."""
         others = [(name_of(turn), turn.id) for turn in look.turns if turn.id != look.turn.id]
         return {
@@ -113,8 +113,8 @@ class PromptTab:
 
         return shown
 
-    def _found(self, store: PersonStore, look: Look, words: str) -> str:
-        if not words.strip():
+    def _found(self, store: PersonStore, look: Look, words: str | None) -> str:
+        if not words or not words.strip():
             return ""
         spell = self._service.model.encoder.token_texts
         receipts = {name_of(turn): receipt for turn, receipt in receipts_of(store, look.turns)}
