@@ -77,14 +77,6 @@ def check_same_weights(receipt: Receipt, model: LocalModel) -> None:
         )
 
 
-def first_difference(one: tuple[int, ...], other: tuple[int, ...]) -> int | None:
-    """The first place at which two lists of token ids differ; None if they are the same."""
-    if one == other:
-        return None
-    pairs = zip(one, other, strict=False)
-    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
-
-
 def _reply(events: Iterator[Event]) -> Reply:
     chosen: list[TokenChosen] = []
     for event in events:

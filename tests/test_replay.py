@@ -13,7 +13,7 @@ from chat.engine import Engine
 from chat.errors import InputError
 from chat.local_model import LocalModel
 from chat.packed_model import pack_model
-from chat.replay import ask_again, first_difference, replay, weigh_reply
+from chat.replay import ask_again, replay, weigh_reply
 from chat.turn import Done, TurnRequest, run_turn
 from chat.types import RECEIPT, Receipt, Sampling
 from chat.weights import LoadedModel
@@ -134,9 +134,3 @@ def test_a_reply_that_the_model_would_not_have_given_is_weighed_too(tiny_llama: 
         expected = tiny_llama.model(ids).logits[0, len(prompt) - 1 : -1].double().softmax(-1)
     for place, (token_id, choice) in enumerate(zip(reply, weighed, strict=True)):
         assert choice.probability == pytest.approx(expected[place, token_id].item(), rel=1e-3)
-
-
-def test_the_first_difference_is_a_place_and_none_where_there_is_none() -> None:
-    assert first_difference((1, 2, 3), (1, 2, 3)) is None
-    assert first_difference((1, 2, 3), (1, 9, 3)) == 1
-    assert first_difference((1, 2), (1, 2, 3)) == 2

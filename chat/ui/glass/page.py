@@ -13,6 +13,7 @@ from chat.ui.glass.next_word_tab import NextWordTab
 from chat.ui.glass.path_tab import PathTab
 from chat.ui.glass.prompt_tab import PromptTab
 from chat.ui.owner import owner_of
+from chat.ui.picker import choices_of, offered_first
 from chat.ui.prompt_view import View
 from chat.ui.service import Service
 from chat.ui.store import PersonStore
@@ -66,7 +67,7 @@ class GlassPage:
         """The page was loaded: a turn or a conversation in its address, or else the newest."""
         store = self._service.store_of(owner_of(request))
         wanted = str(request.query_params.get("t", ""))
-        conversation = store.turn(wanted).conversation_id if wanted else _first(store, request)
+        conversation = store.turn(wanted).conversation_id if wanted else offered_first(store.conversations(), request)
         yield self._shown(store, conversation, wanted, view, words)
 
     @telling_errors
@@ -103,16 +104,8 @@ class GlassPage:
         }
 
 
-def _first(store: PersonStore, request: gr.Request) -> str:
-    """The conversation in the address, or else the one spoken in last; "" where there is none."""
-    wanted = str(request.query_params.get("c", ""))
-    if wanted:
-        return store.conversation(wanted).id
-    return next((conversation.id for conversation in store.conversations()), "")
-
-
 def _choices(store: PersonStore, also: Conversation) -> list[tuple[str, str]]:
     """The chats, and the conversation that is looked at if it is of another kind."""
     listed = store.conversations()
     others = () if also.id in {conversation.id for conversation in listed} else (also,)
-    return [(conversation.title, conversation.id) for conversation in (*others, *listed)]
+    return choices_of([*others, *listed])

@@ -9,8 +9,8 @@ from functools import partial
 
 import gradio as gr
 
-from chat.prompt_diff import difference, find
-from chat.replay import Reply, first_difference, replay
+from chat.prompt_diff import difference, find, shared_beginning
+from chat.replay import Reply, replay
 from chat.types import Receipt, Segment
 from chat.ui.chat_screen import left_out_names
 from chat.ui.frame import QUIETLY, Updates, alert, html_block, telling_errors
@@ -47,7 +47,9 @@ class PromptTab:
         shown = [turn, self.view, self.against]
         for choice in (self.view, self.against):
             choice.input(self.redraw, shown, [self.panel, error], **QUIETLY)
-        self.words.change(self.look_for, [turn, self.words], [self.found, error], **QUIETLY)
+        found = [self.found, error]
+        # Every receipt of the conversation is read: what was typed in between is passed over.
+        self.words.change(self.look_for, [turn, self.words], found, trigger_mode="always_last", **QUIETLY)
         self.run_again.click(self.replay, [turn], [self.replayed, error], **QUIETLY)
 
     def failed(self, sentence: str) -> Updates:
@@ -128,9 +130,9 @@ class PromptTab:
 
 def replay_html(receipt: Receipt, again: Reply) -> str:
     """What came of it, in a sentence."""
-    usage, at = again.usage, first_difference(receipt.completion.token_ids, again.token_ids)
+    usage, at = again.usage, shared_beginning(receipt.completion.token_ids, again.token_ids)
     read = f"{usage.prefilled_tokens:,} tokens read, {usage.cached_tokens:,} from a cache"
-    if at is None:
+    if receipt.completion.token_ids == again.token_ids:
         return (
             f'<p class="outcome"><b>The same {len(again.token_ids):,} ids came out.</b> A fresh engine, {read}, '
             "on the weights with the same fingerprint: the reply is a function of the prompt, and of nothing else.</p>"
