@@ -174,6 +174,7 @@ def test_one_answer_is_weighed_behind_each_prompt_and_the_comparison_can_be_kept
     kept = visitor.context.new_page()
     kept.goto(f"file://{tmp_path}/comparison.html")
     expect(kept.locator(".pane")).to_have_count(5)
+    expect(kept.get_by_text("The weights were not the same each time")).to_be_visible()
     expect(kept.get_by_text(CORRECTION).first).to_be_visible()
     kept.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from chat.compare import Pane
 from chat.encoding import Encoder
@@ -29,6 +29,13 @@ def comparison_document(
         "</style></head><body>"
         '<main id="book" class="exported"><h1>One question, several prompts</h1>'
         f"<p>“{escaped(question)}” was asked of {escaped(model.id)} in {escaped(model.dtype)} on {escaped(when)}, with "
-        "Marginalia. The weights were the same each time.</p>"
+        f"Marginalia. {_weights(receipts.values())}</p>"
         f'<div id="panes">{panes}</div>{weighed}</main></body></html>'
     )
+
+
+def _weights(receipts: Iterable[Receipt]) -> str:
+    fingerprints = {digest for receipt in receipts for digest in (receipt.weights.before, receipt.weights.after)}
+    if len(fingerprints) == 1:
+        return "The weights were the same each time."
+    return "The weights were not the same each time: each prompt has its fingerprint below it."

@@ -1,4 +1,4 @@
-"""The page “Compare”: one question, several prompts, the same model; what differs is only what stands before it."""
+"""The page “Compare”: one question, several prompts, the same model, or the one before our tuning."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class ComparePage:
         gr.HTML(MENU_BUTTON, apply_default_css=False, elem_classes="only-narrow")
         gr.HTML(
             '<h2 class="page-title">One question, several prompts</h2>'
-            '<p class="quiet">Model and weights are the same in all. Only the text before the reply differs.</p>',
+            '<p class="quiet">Model and weights are the same, only the text before the reply differs; “without our '
+            "tuning” is the one exception.</p>",
             apply_default_css=False,
             elem_classes="page-head",
         )
