@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,7 @@ from chat.errors import ConfigError, MarginaliaError
 
 if TYPE_CHECKING:
     from chat.local_model import LocalModel
+    from chat.ui.server import Server
     from chat.weights import LoadedModel, Report
     from memory.database import Database
     from memory.store import OwnerStore
@@ -71,17 +73,29 @@ def run(settings: Settings) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # A plain `kill` ends it like Ctrl+C: with what was said saved.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Imported here, so that --help and a wrong flag answer at once, and a wrong database before torch is imported.
-    from memory.database import open_database
+    with ExitStack() as ended:
+        with _nothing_thrown_away():
+            # Imported here, so that --help and a wrong flag answer at once, and a wrong database before torch is.
+            from memory.database import open_database
 
-    database = open_database(settings.database)
+            database = open_database(settings.database)
+            ended.callback(database.close)
+            server = _server(settings, database)
+        server.run()
+
+
+@contextmanager
+def _nothing_thrown_away() -> Iterator[None]:
+    """While the app starts, nothing becomes garbage; to look for some took a fifth of it (tests/bench/LOG.md)."""
+    gc.disable()
     try:
-        _serve(settings, database)
+        yield
     finally:
-        database.close()
+        gc.freeze()
+        gc.enable()
 
 
-def _serve(settings: Settings, database: Database) -> None:
+def _server(settings: Settings, database: Database) -> Server:
     from rich.console import Console
 
     from chat.local_model import start_model
@@ -109,7 +123,7 @@ def _serve(settings: Settings, database: Database) -> None:
     app = build_server(pages, settings.host)
     console.print(f"Data lies in {settings.data_dir}", highlight=False)
     console.print(f"Marginalia is at [bold]{_address(settings)}[/bold]  (Ctrl+C ends it)", highlight=False)
-    Server(app, pages, settings.host, settings.port, stop_running=service.close).run()
+    return Server(app, pages, settings.host, settings.port, stop_running=service.close)
 
 
 def _load(settings: Settings, report: Report, precision: Precision) -> LoadedModel:

@@ -94,7 +94,7 @@ def sampling_from(temperature: object, top_p: object, top_k: object, seed: objec
 
 
 # A browser keeps up with this many; at much more it falls behind.
-UPDATES_A_SECOND = 12
+UPDATES_A_SECOND = 8
 QUIETLY: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 """How a page's event is wired: no part of the API, no overlay, no limit, as the engine has a queue of its own."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gradio as gr
+from typing import Any
 
 from chat.precisions import PrecisionComparison
 from chat.ui.api import Api
@@ -14,6 +14,7 @@ from chat.ui.glass.page import GlassPage
 from chat.ui.memory_page import MemoryPage
 from chat.ui.model_page import ModelPage
 from chat.ui.service import Service
+from chat.ui.sparing_blocks import SparingBlocks
 from chat.ui.tour.page import TourPage
 from chat.weights.artifact import Artifact
 from chat.weights.card import ModelCard
@@ -21,55 +22,41 @@ from chat.weights.card import ModelCard
 
 def build_pages(
     service: Service, card: ModelCard, tells_of: str, artifact: Artifact, precisions: PrecisionComparison
-) -> gr.Blocks:
+) -> SparingBlocks:
     """The pages, from “Chat” to “Model”, and the named endpoints.
 
     `card` is the model card that ships with the app, `tells_of` the id of the model that it tells of. `artifact` is
     what the model that runs is made of, `precisions` runs it in others.
     """
-    pages: gr.Blocks
-    with gr.Blocks(title="Marginalia", analytics_enabled=False) as pages:
+    quietly: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    pages = SparingBlocks(title="Marginalia", analytics_enabled=False)
+    with pages:
         Api(service)  # first, as Gradio gives a name to whoever asks for it first, and the endpoints' are a contract
         chat = ChatPage(service)
         parts = chat.parts
-        pages.load(
-            None,
-            None,
-            [parts.use_memory, parts.show_prompt],
-            js="() => marginalia.preferences()",
-            api_visibility="private",
-        )
-        pages.load(chat.opened, [parts.view], parts.outputs(), api_visibility="private", show_progress="hidden")
-    with pages.route("Compare", "/compare"):
+        remembered = [parts.use_memory, parts.show_prompt]
+        pages.load(None, None, remembered, js="() => marginalia.preferences()", api_visibility="private")
+        pages.load(chat.opened, [parts.view], parts.outputs(), **quietly)
+        pages.begin_page("Compare", "compare")
         compare = ComparePage(service)
-        pages.load(compare.opened, None, compare.restored, api_visibility="private", show_progress="hidden")
-    with pages.route("Under glass", "/glass"):
+        pages.load(compare.opened, None, compare.restored, **quietly)
+        pages.begin_page("Under glass", "glass")
         glass = GlassPage(service)
-        shown = [glass.prompt.view, glass.prompt.words]
-        pages.load(glass.opened, shown, glass.outputs, api_visibility="private", show_progress="hidden")
-    with pages.route("Memory", "/memory"):
+        pages.load(glass.opened, [glass.prompt.view, glass.prompt.words], glass.outputs, **quietly)
+        pages.begin_page("Memory", "memory")
         memory = MemoryPage(service)
-        pages.load(memory.opened, None, memory.outputs, api_visibility="private", show_progress="hidden")
-    with pages.route("Feedback", "/feedback"):
+        pages.load(memory.opened, None, memory.outputs, **quietly)
+        pages.begin_page("Feedback", "feedback")
         feedback = FeedbackPage(service)
-        pages.load(feedback.opened, None, feedback.outputs, api_visibility="private", show_progress="hidden")
-    with pages.route("Costs", "/costs"):
+        pages.load(feedback.opened, None, feedback.outputs, **quietly)
+        pages.begin_page("Costs", "costs")
         costs = CostsPage(service, card.run)
-        pages.load(
-            costs.opened, costs.parts.asked, costs.parts.outputs, api_visibility="private", show_progress="hidden"
-        )
-    with pages.route("Model", "/model"):
+        pages.load(costs.opened, costs.parts.asked, costs.parts.outputs, **quietly)
+        pages.begin_page("Model", "model")
         model = ModelPage(service, card, tells_of, artifact, precisions)
-        pages.load(model.opened, None, model.outputs, api_visibility="private", show_progress="hidden")
-    with pages.route("Tour", "/tour"):
+        pages.load(model.opened, None, model.outputs, **quietly)
+        pages.begin_page("Tour", "tour")
         tour = TourPage(service)
-        pages.load(
-            tour.opened,
-            [tour.ids],
-            tour.outputs,
-            js="() => [marginalia.tour()]",
-            api_visibility="private",
-            show_progress="hidden",
-        )
+        pages.load(tour.opened, [tour.ids], tour.outputs, js="() => [marginalia.tour()]", **quietly)
     pages.queue(default_concurrency_limit=None)
     return pages
