@@ -120,7 +120,7 @@ def _server(settings: Settings, database: Database) -> Server:
     service = Service(model, database.for_owner, NOTE_WRITING, untuned)
     precisions = PrecisionComparison(partial(_load, settings, lambda _line: None), model.info.parameters)
     pages = build_pages(service, shipped_card(), TUNED.id, artifact_of(loaded), precisions)
-    app = build_server(pages, settings.host)
+    app = build_server(pages, settings.host, database.shared_page)
     console.print(f"Data lies in {settings.data_dir}", highlight=False)
     console.print(f"Marginalia is at [bold]{_address(settings)}[/bold]  (Ctrl+C ends it)", highlight=False)
     return Server(app, pages, settings.host, settings.port, stop_running=service.close)

@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event,
 
 from chat.errors import InputError, StoreError
 from memory.migrations import is_current
+from memory.shared_pages import page_behind
 from memory.store import OwnerStore
 from memory.tables import MAX_OWNER_CHARACTERS, TurnRow
 from memory.transactions import NO_DATABASE, WRITES, Transactions, translated
@@ -24,7 +25,7 @@ _BAD_OWNER = re.compile("[\0\ud800-\udfff]")
 
 
 class Database:
-    """An open database. Hands out one store per person and nothing that reaches across."""
+    """An open database. Hands out one store per person, and of what is others' only the pages that they share."""
 
     def __init__(self, engine: Engine, shown: str) -> None:
         self._engine = engine
@@ -35,6 +36,10 @@ class Database:
         if not owner.strip() or len(owner) > MAX_OWNER_CHARACTERS or _BAD_OWNER.search(owner):
             raise InputError(f"“{owner[:40]!a}” cannot be the name of a person here. Choose another.")
         return OwnerStore(self._transactions, owner)
+
+    def shared_page(self, token: str) -> str:
+        """The page that somebody shares under this token, as HTML. Raises NotFound."""
+        return page_behind(self._transactions, token)
 
     def close(self) -> None:
         """Close every connection. The stores handed out are of no use afterwards."""

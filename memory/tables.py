@@ -135,6 +135,17 @@ class FeedbackRow(Base):
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
+class SharedPageRow(Base):
+    """A page that its owner lets everybody read who has the token, as it was when it was shared."""
+
+    __tablename__ = "shared_page"
+
+    token: Mapped[str] = mapped_column(String(43), primary_key=True)
+    conversation_id: Mapped[str] = mapped_column(ForeignKey("conversation.id", ondelete="CASCADE"), unique=True)
+    body: Mapped[str] = mapped_column(WholeText)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
 class NoteRow(Base):
     """One saved line, and whose it is. `replaces` is the note that it makes outdated."""
 

@@ -41,6 +41,13 @@
     rememberTour(ids) {
       localStorage.setItem("marginalia.tour", ids);
     },
+    // The same of a comparison, for a reload.
+    rememberComparison(comparison) {
+      const query = new URLSearchParams(location.search);
+      if (!comparison || query.get("k") === comparison) return;
+      query.set("k", comparison);
+      history.replaceState(null, "", `${location.pathname}?${query}`);
+    },
     focusBox() {
       document.querySelector("#message textarea")?.focus();
     },
@@ -92,6 +99,11 @@
     if (copy) {
       await navigator.clipboard.writeText(document.getElementById(copy.dataset.copy).textContent);
       copy.textContent = "Copied";
+    }
+    const link = event.target.closest("[data-copy-link]");
+    if (link) {
+      await navigator.clipboard.writeText(new URL(link.dataset.copyLink, location.origin).href);
+      link.textContent = "Copied";
     }
     const save = event.target.closest("[data-save]");
     if (save) {

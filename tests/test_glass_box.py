@@ -178,10 +178,30 @@ def test_one_answer_is_weighed_behind_each_prompt_and_the_comparison_can_be_kept
     expect(kept.get_by_text(CORRECTION).first).to_be_visible()
     kept.close()
 
-    page.goto(visitor.url + page.get_by_role("link", name="Link to this comparison").get_attribute("href"))
+    page.reload()
     expect(page.locator("#weighed tbody tr")).to_have_count(5)
     expect(page.get_by_role("textbox", name="Question")).to_have_value("Which partner runs finance?")
     expect(page.locator("#pane-edited")).to_contain_text(answers["edited"])
+
+
+def test_a_comparison_is_read_by_others_while_it_is_shared_and_by_nobody_afterwards(visitor, browser):
+    page = visitor.open("/compare").page
+    page.get_by_role("textbox", name="Question").fill("Who runs <b>finance</b>?")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.get_by_role("button", name="Share as a link").click(timeout=2 * PATIENCE_MS)
+    link = visitor.url + page.get_by_role("link", name="Open the shared page").get_attribute("href")
+
+    stranger = browser.new_context().new_page()
+    assert stranger.goto(link).headers["content-security-policy"].startswith("default-src 'none'")
+    expect(stranger.get_by_text("Who runs <b>finance</b>?").first).to_be_visible()
+    expect(stranger.locator(".pane")).to_have_count(3)
+    answer = page.locator("#pane-fresh [data-testid=bot]").inner_text()
+    expect(stranger.locator(".pane").first.locator("[data-testid=bot]")).to_have_text(answer)
+    page.get_by_role("button", name="Stop sharing").click()
+    expect(page.get_by_role("button", name="Share as a link")).to_be_visible()
+    assert stranger.reload().status == 404
+    expect(stranger.get_by_text("not any more")).to_be_visible()
+    stranger.context.close()
 
 
 def test_the_tour_is_a_real_run_that_can_be_left_and_taken_up_and_its_numbers_are_the_receipts(visitor, app):

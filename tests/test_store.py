@@ -605,6 +605,7 @@ def test_a_second_person_cannot_reach_anything_of_the_first(store, database):
     note = store.add_note("my secret", source_turn_ids=[turn]).id
     store.give_feedback(turn, "down")
     store.change_feedback(turn, "my secret", "my secret")
+    store.share_page(conversation, "my page")
     other = database.for_owner("eve")
     own = other.new_conversation()
     say(other, own, "mine")
@@ -635,10 +636,14 @@ def test_a_second_person_cannot_reach_anything_of_the_first(store, database):
         lambda: other.give_feedback(turn, "up"),
         lambda: other.change_feedback(turn, "taken", "over"),
         lambda: other.withdraw_feedback(turn),
+        lambda: other.share_page(conversation, "taken over"),
+        lambda: other.page_shared(conversation),
+        lambda: other.take_page_back(conversation),
     ]
 
     def everything():
-        return store.conversation(conversation), store.turns(conversation), store.notes(), store.feedback()
+        shared = database.shared_page(store.page_shared(conversation))
+        return store.conversation(conversation), store.turns(conversation), store.notes(), store.feedback(), shared
 
     before = everything()
     for attempt in attempts:
@@ -654,7 +659,7 @@ def test_a_second_person_cannot_reach_anything_of_the_first(store, database):
 @pytest.mark.parametrize("identifier", STRANGE_IDS, ids=ascii)
 def test_an_id_of_another_reads_like_one_that_never_was(store, database, identifier):
     others = database.for_owner("eve").new_conversation()
-    for action in (store.conversation, store.turns, store.delete_conversation):
+    for action in (store.conversation, store.turns, store.delete_conversation, store.page_shared):
         for unreachable in (others, identifier):
             error = outcome(action, unreachable)
             assert type(error) is NotFound
@@ -792,6 +797,35 @@ def test_a_turn_that_nothing_is_heard_of_any_more_does_not_block_its_conversatio
     store.begin_turn(conversation_id, "Once more, then.", 1, use_memory=True)
 
     assert store.turn(silent).finish_reason == "interrupted"
+
+
+# Shared pages
+
+
+def test_a_page_is_read_under_its_token_until_it_is_taken_back(store, database):
+    comparison = store.new_conversation("compare", "Which partner runs finance?")
+    assert store.page_shared(comparison) == ""
+    token = store.share_page(comparison, STRANGE_TEXT)
+    assert database.shared_page(token) == STRANGE_TEXT
+    assert store.share_page(comparison, "again") == token == store.page_shared(comparison)
+    assert database.shared_page(token) == "again"
+    store.take_page_back(comparison)
+    assert store.page_shared(comparison) == ""
+    assert type(outcome(database.shared_page, token)) is NotFound
+    assert store.share_page(comparison, "once more") != token, "a link that was taken back stays dead"
+
+
+def test_a_shared_page_goes_with_the_chat_that_its_prompts_were_built_from(store, database):
+    chat = store.new_conversation()
+    token = store.share_page(store.new_conversation("compare", "Who?", about=chat), "page")
+    store.delete_conversation(chat)
+    assert type(outcome(database.shared_page, token)) is NotFound
+
+
+@pytest.mark.parametrize("token", ["", "x", UNKNOWN, "A" * 43, "\0" * 43, "\ud800", "../" * 14 + "x"], ids=ascii)
+def test_nothing_is_shared_under_a_token_that_was_made_up(store, database, token):
+    store.share_page(store.new_conversation("compare", "Who?"), "page")
+    assert type(outcome(database.shared_page, token)) is NotFound
 
 
 # Feedback

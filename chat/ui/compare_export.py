@@ -1,4 +1,4 @@
-"""A comparison as one HTML file that opens anywhere: no script, no request, the style sheet inside. Pure functions."""
+"""A comparison as one page that opens anywhere: no script, no request, the style sheet inside. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from chat.encoding import Encoder
 from chat.types import Receipt
 from chat.ui.compare_view import answer_html, ended_states, prompt_html
 from chat.ui.visible import escaped
+
+SHARED_PAGES = "/shared"
+"""Where shared pages lie, each under its token."""
 
 
 def comparison_document(
@@ -39,3 +42,30 @@ def _weights(receipts: Iterable[Receipt]) -> str:
     if len(fingerprints) == 1:
         return "The weights were the same each time."
     return "The weights were not the same each time: each prompt has its fingerprint below it."
+
+
+def take_along_html(document: str, comparison: str, token: str) -> str:
+    """What one can do with the page of a comparison: save it, or share it. `token` is empty while it is not shared."""
+    save = (
+        '<button class="small" data-save="comparison-page" data-type="text/html" '
+        f'data-name="comparison-{escaped(comparison[:8])}.html">Save as a page</button>'
+    )
+    return (
+        f'<div class="acts">{save}{_shared(token) if token else _SHARE}</div>'
+        f'<p class="quiet">{_READ_BY_ALL if token else _READ_BY_NONE}</p>'
+        f'<pre hidden id="comparison-page">{escaped(document)}</pre>'
+    )
+
+
+def _shared(token: str) -> str:
+    link = f"{SHARED_PAGES}/{escaped(token)}"
+    return (
+        f'<a class="small" href="{link}" target="_blank">Open the shared page</a>'
+        f'<button class="small" data-copy-link="{link}">Copy its link</button>'
+        '<button class="small" data-action="take-back">Stop sharing</button>'
+    )
+
+
+_SHARE = '<button class="small" data-action="share">Share as a link</button>'
+_READ_BY_NONE = "Only you see this comparison. A shared page shows the exact prompts too, your saved notes included."
+_READ_BY_ALL = "Everybody who has the link and reaches this server can read the page, as it was when you shared it."

@@ -77,6 +77,7 @@ class ComparePage:
         gr.on([form.question.submit, form.ask.click], self.compare, asked, self.outputs, **QUIETLY)
         form.panes.change(self.choose, [form.panes], list(self.columns.values()), **QUIETLY)
         form.stop.click(self.end, [self.comparison], None, **QUIETLY)
+        self.comparison.change(None, [self.comparison], None, js="marginalia.rememberComparison")
 
     def failed(self, sentence: str) -> Updates:
         """Tell what went wrong under the question, which stays."""

@@ -10,12 +10,11 @@ import gradio as gr
 from chat.compare import ALL_PANES, Pane, PaneName
 from chat.errors import InputError
 from chat.types import Receipt
-from chat.ui.compare_export import comparison_document
+from chat.ui.compare_export import comparison_document, take_along_html
 from chat.ui.frame import QUIETLY, Updates, alert, clicked, html_block, telling_errors
 from chat.ui.owner import owner_of
 from chat.ui.service import Service
 from chat.ui.store import PersonStore
-from chat.ui.visible import escaped
 from chat.ui.weighed_view import most_telling, weighed_html
 
 STYLE = Path(__file__).resolve().parents[2] / "static" / "app.css"
@@ -40,6 +39,7 @@ class Scale:
         weighed = [self.whose, self.table, self.take, error]
         self.whose.input(self.choose, [comparison, self.whose], weighed, **QUIETLY)
         self.table.click(self.look, [comparison, self.whose], weighed, **QUIETLY)
+        self.take.click(self.share, [comparison, self.whose], [self.take, error], **QUIETLY)
 
     def failed(self, sentence: str) -> Updates:
         """Tell what went wrong under the question."""
@@ -55,17 +55,13 @@ class Scale:
         receipts = recorded(store, comparison)
         if not receipts:
             return self.empty()
-        names = [pane.name for pane in receipts]
-        named = whose if whose in names else next((name for name in names if name != "fresh"), names[0])
-        reply = next(receipt for pane, receipt in receipts.items() if pane.name == named).completion.token_ids
-        weighed = self._service.weigh(owner, receipts, reply) if reply else {}
-        at = most_telling(weighed) if place is None or place >= len(reply) else place
-        table = weighed_html(weighed, reply, self._service.model.encoder.token_texts, at)
+        named = _named(receipts, whose)
+        table = self._table(owner, receipts, named, place)
         return {
             self.box: gr.update(visible=True),
             self.whose: gr.update(choices=[(pane.title, pane.name) for pane in receipts], value=named),
             self.table: table,
-            self.take: self._take_along(store.conversation(comparison).title, comparison, receipts, table),
+            self.take: self._take_along(store, comparison, receipts, table),
         }
 
     @telling_errors
@@ -85,15 +81,38 @@ class Scale:
         updates = self.weighed(owner_of(request), comparison, whose, place)
         return {self._error: ""} | {part: new for part, new in updates.items() if part is not self.box}
 
-    def _take_along(self, question: str, comparison: str, receipts: dict[Pane, Receipt], table: str) -> str:
-        style = STYLE.read_text("utf-8")
-        document = comparison_document(question, receipts, table, self._service.model.encoder, style)
-        return (
-            '<div class="acts"><button class="small" data-save="comparison-page" data-type="text/html" '
-            f'data-name="comparison-{comparison[:8]}.html">Save as a page</button>'
-            f'<a class="small" href="/compare?k={escaped(comparison)}">Link to this comparison</a></div>'
-            f'<pre hidden id="comparison-page">{escaped(document)}</pre>'
-        )
+    @telling_errors
+    def share(self, event: gr.EventData, request: gr.Request, comparison: str, whose: PaneName) -> Iterator[Updates]:
+        """Others may read the comparison from now on, or may not any more."""
+        owner = owner_of(request)
+        store = self._service.store_of(owner)
+        receipts = recorded(store, comparison)
+        table = self._table(owner, receipts, _named(receipts, whose), None)
+        match clicked(event).get("action"):
+            case "share":
+                store.share_page(comparison, self._document(store, comparison, receipts, table))
+            case "take-back":
+                store.take_page_back(comparison)
+        yield {self.take: self._take_along(store, comparison, receipts, table), self._error: ""}
+
+    def _table(self, owner: str, receipts: dict[Pane, Receipt], whose: PaneName, place: int | None) -> str:
+        reply = next(receipt for pane, receipt in receipts.items() if pane.name == whose).completion.token_ids
+        weighed = self._service.weigh(owner, receipts, reply) if reply else {}
+        at = most_telling(weighed) if place is None or place >= len(reply) else place
+        return weighed_html(weighed, reply, self._service.model.encoder.token_texts, at)
+
+    def _take_along(self, store: PersonStore, comparison: str, receipts: dict[Pane, Receipt], table: str) -> str:
+        document = self._document(store, comparison, receipts, table)
+        return take_along_html(document, comparison, store.page_shared(comparison))
+
+    def _document(self, store: PersonStore, comparison: str, receipts: dict[Pane, Receipt], table: str) -> str:
+        question, style = store.conversation(comparison).title, STYLE.read_text("utf-8")
+        return comparison_document(question, receipts, table, self._service.model.encoder, style)
+
+
+def _named(receipts: dict[Pane, Receipt], whose: PaneName | None) -> PaneName:
+    names = [pane.name for pane in receipts]
+    return whose if whose in names else next((name for name in names if name != "fresh"), names[0])
 
 
 def recorded(store: PersonStore, comparison: str) -> dict[Pane, Receipt]:

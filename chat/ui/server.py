@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -14,9 +15,11 @@ from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chat.errors import NotFound
+from chat.ui.compare_export import SHARED_PAGES
 from chat.ui.owner import COOKIE, COOKIE_SECONDS, new_token, token_in
 from chat.ui.session_guard import SessionGuard
 from chat.ui.theme import OWN_FILES, PAGE_HEAD, THEME
@@ -37,6 +40,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "form-action 'self'",
     ]
 )
+# What is shared is text with a style sheet inside it.
+SHARED_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
 SECURITY_HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-content-type-options": "nosniff",
@@ -57,15 +62,26 @@ OPEN_PATHS = frozenset(
         "/gradio_api/reset",
     }
 )
-OPEN_FOLDERS = (f"{OWN_FILES}/", "/assets/", "/static/", "/gradio_api/heartbeat/", "/gradio_api/call/")
+OPEN_FOLDERS = (
+    f"{OWN_FILES}/",
+    f"{SHARED_PAGES}/",
+    "/assets/",
+    "/static/",
+    "/gradio_api/heartbeat/",
+    "/gradio_api/call/",
+)
 # How long open connections may hold up the end.
 PATIENCE_SECONDS = 5
 LOOPBACK_HOSTS = ["localhost", "127.0.0.1", "[::1]", "::1"]
 
 
-def build_server(pages: gr.Blocks, host: str) -> FastAPI:
-    """The pages mounted in FastAPI, behind the middleware. `host` is the address that will be listened on."""
+def build_server(pages: gr.Blocks, host: str, shared_page: Callable[[str], str]) -> FastAPI:
+    """The pages mounted in FastAPI, behind the middleware. `host` is the address that will be listened on.
+
+    `shared_page` gives the HTML of a page that somebody shares under a token.
+    """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_api_route(f"{SHARED_PAGES}/{{token}}", partial(_shared, shared_page), response_model=None)
     app.mount(OWN_FILES, StaticFiles(directory=STATIC), name="own files")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "SSR mode is not supported")  # Gradio says so even if it is not wanted
@@ -91,6 +107,16 @@ def build_server(pages: gr.Blocks, host: str) -> FastAPI:
     if host in LOOPBACK_HOSTS:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)
     return app
+
+
+def _shared(shared_page: Callable[[str], str], token: str) -> Response:
+    try:
+        body = shared_page(token)
+    except NotFound:
+        return PlainTextResponse("Nothing is shared under this link, or not any more.", status_code=404)
+    # Kept nowhere, so that a page that is taken back is gone.
+    policy = {"content-security-policy": SHARED_PAGE_POLICY, "cache-control": "no-store"}
+    return HTMLResponse(body, headers=policy)
 
 
 class Server(uvicorn.Server):
@@ -129,7 +155,8 @@ class SafetyMiddleware:
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(SECURITY_HEADERS)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
                 if _needs_cookie(scope, headers):
                     headers.append("set-cookie", _cookie(new_token(), secure=scope["scheme"] == "https"))
             await send(message)

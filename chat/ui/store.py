@@ -9,7 +9,7 @@ from chat.types import Conversation, Feedback, Note, Receipt, Turn, Verdict
 
 
 class PersonStore(TurnStore, Protocol):
-    """One person's conversations, turns, receipts, feedback and notes. NotFound for everything that is not theirs."""
+    """One person's conversations, turns, receipts, feedback, notes, shared pages. NotFound for what is not theirs."""
 
     def new_conversation(
         self,
@@ -60,6 +60,15 @@ class PersonStore(TurnStore, Protocol):
 
     def feedback_on(self, turn_ids: set[str]) -> dict[str, Feedback]:
         """The feedback on those of the turns that have any, by turn id."""
+
+    def share_page(self, conversation_id: str, body: str) -> str:
+        """Let everybody read this page who has the token that comes back."""
+
+    def page_shared(self, conversation_id: str) -> str:
+        """The token of a conversation's shared page; empty if it is not shared."""
+
+    def take_page_back(self, conversation_id: str) -> None:
+        """Share a conversation's page no longer."""
 
     def notes(self) -> tuple[Note, ...]:
         """All notes, drafts and those switched off included."""
