@@ -6,7 +6,7 @@ None of it is a turn: nothing is stored, and what a receipt says stays as it is.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -28,15 +28,16 @@ class Reply:
     timing: Timing
 
 
-def replay(receipt: Receipt, model: LocalModel, stop: threading.Event) -> Reply:
+def replay(receipt: Receipt, model: LocalModel, stop: threading.Event) -> Generator[Event | Reply, None, None]:
     """Run a receipt's token ids again, in a fresh engine that has no cache, with the sampling of then.
 
-    The reply is cut where the receipt's ends, for that may have been stopped. Raises InputError if other weights run.
+    Tells how it goes; the last event is the reply. That is cut where the receipt's ends, for that may have been
+    stopped. Raises InputError if other weights run.
     """
     check_same_weights(receipt, model)
     sampling = replace(receipt.sampling, max_new_tokens=max(1, len(receipt.completion.token_ids)))
     with closing(model.fresh_engine()) as engine:
-        return _reply(engine.generate(receipt.prompt.token_ids, sampling, stop))
+        yield from _followed(engine.generate(receipt.prompt.token_ids, sampling, stop))
 
 
 def ask_again(
@@ -78,12 +79,20 @@ def check_same_weights(receipt: Receipt, model: LocalModel) -> None:
 
 
 def _reply(events: Iterator[Event]) -> Reply:
+    *_, reply = _followed(events)
+    assert isinstance(reply, Reply), "the last event is the reply"
+    return reply
+
+
+def _followed(events: Iterator[Event]) -> Iterator[Event | Reply]:
+    """The events, and what came of them."""
     chosen: list[TokenChosen] = []
     for event in events:
         if isinstance(event, TokenChosen):
             chosen.append(event)
+        yield event
     assert isinstance(event, Finished), "the last event is Finished"
     if event.error:
         raise EngineError(event.error)
     ids, choices = tuple(token.token_id for token in chosen), tuple(token.choice for token in chosen)
-    return Reply(ids, choices, event.reason, event.usage, event.timing)
+    yield Reply(ids, choices, event.reason, event.usage, event.timing)

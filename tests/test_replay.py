@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import WatchedModel
 
-from chat.engine import Engine
+from chat.engine import Engine, Prefilling, TokenChosen
 from chat.errors import InputError
 from chat.local_model import LocalModel
 from chat.packed_model import pack_model
-from chat.replay import ask_again, replay, weigh_reply
+from chat.replay import Reply, ask_again, replay, weigh_reply
 from chat.turn import Done, TurnRequest, run_turn
 from chat.types import RECEIPT, Receipt, Sampling
 from chat.weights import LoadedModel
@@ -69,13 +69,36 @@ def test_a_receipt_tells_the_way_of_its_turn_from_the_message_to_the_weights(
     assert all(later.start_ms >= end - 0.01 for end, later in zip(ends, receipt.trace[1:], strict=False))
 
 
+def replayed(receipt: Receipt, model: LocalModel) -> Reply:
+    *_, reply = replay(receipt, model, threading.Event())
+    assert isinstance(reply, Reply)
+    return reply
+
+
+def test_a_replay_tells_how_far_it_has_read_and_ends_when_it_is_told_to(
+    store: OwnerStore, local_model: LocalModel
+) -> None:
+    receipt, stop, told = said(store, local_model, WARM), threading.Event(), []
+    for event in replay(receipt, local_model, stop):
+        told.append(event)
+        if isinstance(event, TokenChosen):
+            stop.set()
+    read = [event.done for event in told if isinstance(event, Prefilling)]
+    assert read == sorted(read)
+    assert read[-1] == len(receipt.prompt.token_ids)
+    assert isinstance(told[-1], Reply)
+    assert told[-1].finish_reason == "cancelled"
+    assert told[-1].token_ids == receipt.completion.token_ids[: len(told[-1].token_ids)]
+    assert 0 < len(told[-1].token_ids) < len(receipt.completion.token_ids)
+
+
 @pytest.mark.parametrize("sampling", [Sampling(max_new_tokens=12), WARM], ids=["greedy", "warm"])
 def test_a_replay_reads_everything_anew_and_writes_the_same_ids(
     store: OwnerStore, local_model: LocalModel, watched: WatchedModel, sampling: Sampling
 ) -> None:
     receipt = said(store, local_model, sampling)
     watched.handed.clear()
-    again = replay(receipt, local_model, threading.Event())
+    again = replayed(receipt, local_model)
     handed = tuple(token_id for ids in watched.handed for token_id in ids)
     assert handed[: len(receipt.prompt.token_ids)] == receipt.prompt.token_ids
     assert again.usage.cached_tokens == 0
@@ -86,7 +109,7 @@ def test_a_replay_reads_everything_anew_and_writes_the_same_ids(
 def test_a_replay_of_a_reply_that_was_stopped_ends_where_that_did(store: OwnerStore, local_model: LocalModel) -> None:
     receipt = said(store, local_model, WARM)
     stopped = replace(receipt.completion, token_ids=receipt.completion.token_ids[:5], finish_reason="cancelled")
-    again = replay(replace(receipt, completion=stopped), local_model, threading.Event())
+    again = replayed(replace(receipt, completion=stopped), local_model)
     assert again.token_ids == stopped.token_ids
 
 
@@ -96,7 +119,7 @@ def test_a_turn_of_other_weights_is_not_replayed_and_the_sentence_says_whose_the
     receipt = said(store, local_model, WARM)
     other = replace(receipt, weights=replace(receipt.weights, after="0" * 64))
     with pytest.raises(InputError, match=f"{receipt.model.id}.*Start Marginalia with that model"):
-        replay(other, local_model, threading.Event())
+        replayed(other, local_model)
 
 
 def test_asked_again_the_same_seed_says_the_same_and_others_say_something_else(

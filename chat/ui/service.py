@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from chat.compare import PANES, Pane, PaneEvent, Setting, run_compare
+from chat.engine import Event
 from chat.errors import InputError
 from chat.local_model import LocalModel
 from chat.note_writing import NoteWriting
 from chat.precisions import PrecisionComparison, PrecisionEvent
 from chat.prompt import checked_message
-from chat.replay import weigh_reply
+from chat.replay import Reply, replay, weigh_reply
 from chat.turn import TurnEvent, TurnRequest, run_turn
 from chat.types import Choice, ModelInfo, Note, Receipt, Sampling
 from chat.ui.note_taking import LONGEST_NOTES, NOTES_LABEL, NoteEvent, NoteTaking
@@ -117,6 +118,11 @@ class Service:
         with self._stoppable(owner, comparison_id) as stop:
             untuned = self._untuned_model if self._load_untuned else None
             yield from run_compare(text, comparison_id, panes, setting, store, self.model, stop, owner, untuned)
+
+    def replay(self, owner: str, receipt: Receipt) -> Generator[Event | Reply, None, None]:
+        """Run a turn's ids again in a fresh engine; the last event is the reply. The turn's id is what stops it."""
+        with self._stoppable(owner, receipt.turn_id) as stop:
+            yield from replay(receipt, self.model, stop)
 
     def weigh(
         self, owner: str, prompts: Mapping[Pane, Receipt], reply: tuple[int, ...]

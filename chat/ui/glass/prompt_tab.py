@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
+from time import monotonic
 
 import gradio as gr
 
+from chat.engine import Event, Prefilling, TokenChosen
 from chat.prompt_diff import difference, find, shared_beginning
-from chat.replay import Reply, replay
+from chat.replay import Reply
 from chat.types import Receipt, Segment
 from chat.ui.chat_screen import left_out_names
-from chat.ui.frame import QUIETLY, Updates, alert, html_block, telling_errors
+from chat.ui.frame import QUIETLY, UPDATES_A_SECOND, Updates, alert, html_block, telling_errors
 from chat.ui.glass.difference_view import difference_html, found_html
 from chat.ui.glass.look import Look, look_at, name_of, receipts_of
 from chat.ui.glass.window_view import window_html
@@ -42,6 +44,7 @@ class PromptTab:
         self.take = html_block(elem_id="take")
         with gr.Row(elem_classes="tools"):
             self.run_again = gr.Button("Run these ids again", elem_id="replay")
+            self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-replay")
         self.replayed = gr.HTML(elem_id="replayed", apply_default_css=False)
         self.outputs = [self.window, self.against, self.found, self.panel, self.take, self.replayed]
         shown = [turn, self.view, self.against]
@@ -50,11 +53,13 @@ class PromptTab:
         found = [self.found, error]
         # Every receipt of the conversation is read: what was typed in between is passed over.
         self.words.change(self.look_for, [turn, self.words], found, trigger_mode="always_last", **QUIETLY)
-        self.run_again.click(self.replay, [turn], [self.replayed, error], **QUIETLY)
+        running = [self.replayed, self.run_again, self.stop, error]
+        self.run_again.click(self.replay, [turn], running, **QUIETLY)
+        self.stop.click(self.end, [turn], None, **QUIETLY)
 
     def failed(self, sentence: str) -> Updates:
         """Tell what went wrong above the tabs."""
-        return {self._error: alert(sentence)}
+        return {self._error: alert(sentence), self.replayed: "", **self._running(False)}
 
     def shown(self, store: PersonStore, look: Look, view: View, words: str | None) -> Updates:
         """All of the tab, for another turn."""
@@ -83,13 +88,24 @@ class PromptTab:
     @telling_errors
     def replay(self, request: gr.Request, turn_id: str) -> Iterator[Updates]:
         """Run the stored ids again in a fresh engine."""
-        store, stop = self._service.store_of(owner_of(request)), threading.Event()
-        receipt = look_at(store, turn_id).receipt
-        try:
-            yield {self.replayed: "Reading every token again, without any cache…", self._error: ""}
-            yield {self.replayed: replay_html(receipt, replay(receipt, self._service.model, stop))}
-        finally:
-            stop.set()
+        owner, shown_at, written = owner_of(request), 0.0, 0
+        receipt = look_at(self._service.store_of(owner), turn_id).receipt
+        yield {self.replayed: "", self._error: "", **self._running(True)}
+        with closing(self._service.replay(owner, receipt)) as events:
+            for event in events:
+                written += isinstance(event, TokenChosen)
+                if isinstance(event, Reply):
+                    yield {self.replayed: replay_html(receipt, event), **self._running(False)}
+                elif monotonic() - shown_at > 1 / UPDATES_A_SECOND:
+                    shown_at = monotonic()
+                    yield {self.replayed: progress_html(event, written, receipt)}
+
+    def end(self, request: gr.Request, turn_id: str) -> None:
+        """Stop a replay."""
+        self._service.stop(owner_of(request), turn_id)
+
+    def _running(self, running: bool) -> Updates:
+        return {self.run_again: gr.update(visible=not running), self.stop: gr.update(visible=running)}
 
     def _panel(self, store: PersonStore, look: Look, view: View, against: str) -> str:
         encoder, record = self._service.model.encoder, look.receipt.prompt
@@ -128,9 +144,18 @@ class PromptTab:
         return found_html(words, found, name_of(look.turn), left_out)
 
 
+def progress_html(event: Event, written: int, receipt: Receipt) -> str:
+    """How far a replay has come, in a few words."""
+    if isinstance(event, Prefilling):
+        return f'<p class="quiet">Reading again, without any cache: {event.done:,} of {event.total:,} tokens</p>'
+    return f'<p class="quiet">Writing again: {written:,} of {len(receipt.completion.token_ids):,} tokens</p>'
+
+
 def replay_html(receipt: Receipt, again: Reply) -> str:
     """What came of it, in a sentence."""
     usage, at = again.usage, shared_beginning(receipt.completion.token_ids, again.token_ids)
+    if again.finish_reason == "cancelled" and at == len(again.token_ids) < len(receipt.completion.token_ids):
+        return f'<p class="outcome">Stopped after {at:,} tokens. Until then the same ids came out.</p>'
     read = f"{usage.prefilled_tokens:,} tokens read, {usage.cached_tokens:,} from a cache"
     if receipt.completion.token_ids == again.token_ids:
         return (
