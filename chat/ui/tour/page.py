@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from time import monotonic
 
 import gradio as gr
 
 from chat.turn import Replying
 from chat.types import PromptRecord, Sampling, Segment
-from chat.ui.frame import MENU_BUTTON, QUIETLY, Updates, alert, brand_and_links, html_block, telling_errors
+from chat.ui.frame import (
+    MENU_BUTTON,
+    QUIETLY,
+    UPDATES_A_SECOND,
+    Updates,
+    alert,
+    brand_and_links,
+    html_block,
+    telling_errors,
+)
 from chat.ui.owner import owner_of
 from chat.ui.prompt_view import segment_html
 from chat.ui.service import Service, usual_length
@@ -104,12 +114,13 @@ class TourPage:
     def _say(self, request: gr.Request, step: int, ids: str, conversation_id: str) -> Iterator[Updates]:
         store, owner = self._store(request), owner_of(request)
         sampling = Sampling(max_new_tokens=usual_length(self._service.model.info, LONGEST_REPLY))
-        said = progress_of(store, ids).told if step == 1 else ()
+        said, shown_at = progress_of(store, ids).told if step == 1 else (), 0.0
         for message in TOLD[len(said) :] if step == 1 else (QUESTION,):
             events = self._service.send(owner, message, conversation_id, step == 4, sampling)
             with closing(events):
                 for event in events:
-                    if isinstance(event, Replying):
+                    if isinstance(event, Replying) and monotonic() - shown_at > 1 / UPDATES_A_SECOND:
+                        shown_at = monotonic()
                         yield {self.shown[step]: saying(said, message, event.reply)}
             said = progress_of(store, ids).told if step == 1 else ()
 

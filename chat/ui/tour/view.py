@@ -21,6 +21,11 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("See what it cost", "Every turn sent everything again; what the KV cache had was not computed again."),
 )
 
+NOTE_STAYS = (
+    '<p class="quiet">It goes into the prompts of your other chats too, as long as memory is on. '
+    '<a href="/memory">Switch it off or delete it</a> when you are done.</p>'
+)
+
 
 def said_html(turns: Sequence[Answered]) -> str:
     """Messages and replies with a line of each receipt."""
@@ -47,7 +52,7 @@ def step_html(step: int, progress: Progress, segment_html: SegmentHtml) -> str:
             return said_html(progress.fresh) + _prompt(prompt, segment_html, "This is all that it read:")
         case 4:
             prompt = progress.noted[-1][1].prompt
-            return said_html(progress.noted) + _prompt(prompt, segment_html, "The note is in the prompt:")
+            return said_html(progress.noted) + _prompt(prompt, segment_html, "The note is in the prompt:") + NOTE_STAYS
         case 5:
             return _weights(progress.answered)
         case _:
