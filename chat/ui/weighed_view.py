@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from chat.compare import Pane
 from chat.types import Choice
-from chat.ui.glass.next_word_view import TokenTexts, percent
+from chat.ui.glass.next_word_view import TokenTexts, measured
 from chat.ui.visible import escaped, visible
 
 Weighed = Mapping[Pane, Sequence[Choice]]
@@ -47,9 +47,7 @@ def _row(pane: Pane, token_id: int, choice: Choice, spell: TokenTexts) -> str:
     _, likeliest = max((share, token_id), *((other, other_id) for other_id, other in choice.others))
     return (
         f'<tr data-pane="{pane.name}"><th scope="row">{escaped(pane.title)}</th>'
-        f'<td><span class="figure">{percent(share)}</span><span class="share" aria-hidden="true">'
-        f'<span style="width:{100 * share:.1f}%"></span></span></td><td><code>{_shown(*spell([likeliest]))}</code></td>'
-        "</tr>"
+        f"<td>{measured(share)}</td><td><code>{_shown(*spell([likeliest]))}</code></td></tr>"
     )
 
 

@@ -88,10 +88,13 @@ def _candidate(token_id: int, text: str, share: float, chosen: bool) -> str:
     mark = "chosen" if chosen else ""
     return (
         f'<tr{" aria-current=true" if chosen else ""}><th scope="row"><code>{_shown(text)}</code></th>'
-        f'<td>{token_id}</td><td><span class="figure">{percent(share)}</span>'
-        f'<span class="share" aria-hidden="true"><span style="width:{100 * share:.1f}%"></span></span></td>'
-        f"<td>{mark}</td></tr>"
+        f"<td>{token_id}</td><td>{measured(share)}</td><td>{mark}</td></tr>"
     )
+
+
+def measured(share: float) -> str:
+    """A probability as a figure, with a meter beside it."""
+    return f'<span class="figure">{percent(share)}</span><meter value="{share:.4f}" aria-hidden="true"></meter>'
 
 
 def _doubt(probability: float) -> str:
