@@ -33,11 +33,14 @@ def chromium() -> str:
 @pytest.fixture(scope="session")
 def app_folder(tmp_path_factory: pytest.TempPathFactory, weights_data_dir: Path) -> Path:
     """A data folder with the real weights and a database of its own."""
-    return _with_weights(tmp_path_factory.mktemp("app"), weights_data_dir)
+    return with_weights(tmp_path_factory.mktemp("app"), weights_data_dir)
 
 
-def _with_weights(folder: Path, weights_data_dir: Path) -> Path:
-    (folder / "models").symlink_to(weights_data_dir / "models")
+def with_weights(folder: Path, weights_data_dir: Path) -> Path:
+    """The folder, with what lies there linked into it, so that nothing is unpacked or packed anew."""
+    for part in ("models", "packed"):
+        (weights_data_dir / part).mkdir(parents=True, exist_ok=True)
+        (folder / part).symlink_to(weights_data_dir / part)
     return folder
 
 
@@ -66,7 +69,7 @@ UNHURRIED = ("--precision", "fp32")
 @pytest.fixture(scope="session")
 def unhurried_app(tmp_path_factory: pytest.TempPathFactory, weights_data_dir: Path) -> Iterator[RunningApp]:
     """The real app with the real model in 32 bits."""
-    folder = _with_weights(tmp_path_factory.mktemp("unhurried"), weights_data_dir)
+    folder = with_weights(tmp_path_factory.mktemp("unhurried"), weights_data_dir)
     with RunningApp(Path("smollm2"), folder, *UNHURRIED) as app:
         yield app
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import PATIENCE_MS, PHONE, Visitor
-from page_fixtures import UNHURRIED, receipt_of_last_turn
+from page_fixtures import UNHURRIED, receipt_of_last_turn, with_weights
 from playwright.sync_api import Page, Route, expect
 from running_app import RunningApp
 
@@ -86,7 +86,7 @@ def test_a_closed_tab_ends_the_reply_and_loses_nothing(unhurried):
 
 
 def test_a_killed_app_shows_the_turn_as_interrupted_and_it_can_be_tried_again(browser, tmp_path, weights_data_dir):
-    (tmp_path / "models").symlink_to(weights_data_dir / "models")
+    with_weights(tmp_path, weights_data_dir)
     with RunningApp(Path("smollm2"), tmp_path, *UNHURRIED) as app:
         visitor = Visitor(browser, app.url).open()
         visitor.box.fill("Tell me a long story about the desert.")
@@ -151,7 +151,7 @@ def test_the_view_can_be_changed_while_the_reply_is_written(unhurried):
 
 
 def test_the_ledger_says_which_turns_were_left_out(browser, tmp_path, weights_data_dir):
-    (tmp_path / "models").symlink_to(weights_data_dir / "models")
+    with_weights(tmp_path, weights_data_dir)
     with RunningApp(Path("smollm2"), tmp_path, "--context-window", "256") as app:
         visitor = Visitor(browser, app.url).open()
         visitor.set_longest_reply(16)
