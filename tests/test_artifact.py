@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from chat.packed_model import pack_model
 from chat.types import Note
-from chat.ui.artifact_view import (
+from chat.ui.model.artifact_view import (
     checked_again,
     files_table,
     layer_data,
@@ -23,7 +23,7 @@ from chat.ui.artifact_view import (
     precision_table,
     tensor_list,
 )
-from chat.ui.cutoff_view import EXAMPLES, fact_as_note, meaning_html, own_words, says_html, section_of
+from chat.ui.model.cutoff_view import EXAMPLES, fact_as_note, meaning_html, own_words, says_html, section_of
 from chat.weights import LoadedModel, load_model
 from chat.weights.artifact import FileOnDisk, HeldTensor, artifact_of, held_tensors
 from chat.weights.card import shipped_card

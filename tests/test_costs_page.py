@@ -14,8 +14,7 @@ from running_app import Browser, Refused, RunningApp
 from test_costs import RUN, SHEET, TWO, turn
 
 from chat.costs import Overtaking, PriceSheet, growth, totals, turn_costs
-from chat.ui.costs_view import bytes_text, growth_data, growth_html, operations_text, turns_html
-from chat.ui.prices_view import (
+from chat.ui.costs.prices_view import (
     amount_text,
     bill_html,
     overtakes_after,
@@ -23,6 +22,7 @@ from chat.ui.prices_view import (
     overtaking_html,
     own_training_html,
 )
+from chat.ui.costs.view import bytes_text, growth_data, growth_html, operations_text, turns_html
 
 FIELDS = [0.27, 0.07, 1.1, "USD", 9, 5_576_000]
 

@@ -19,8 +19,8 @@ from torch import nn
 from chat.errors import InputError
 from chat.preferences import preference_pairs
 from chat.types import Feedback, WeightsCheck
-from chat.ui.feedback_desk import act_on_feedback
-from chat.ui.feedback_view import (
+from chat.ui.feedback.desk import act_on_feedback
+from chat.ui.feedback.view import (
     Thumbs,
     feedback_list,
     nobody_trains,

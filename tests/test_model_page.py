@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chat.types import ModelInfo
-from chat.ui.model_page import card_parts, loss_data, loss_in_words, other_model, running_model
+from chat.ui.model.page import card_parts, loss_data, loss_in_words, other_model, running_model
 from chat.weights.artifact import Artifact, FileOnDisk
 from chat.weights.card import LossPoint, shipped_card
 

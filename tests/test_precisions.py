@@ -17,7 +17,7 @@ from chat.errors import WeightsError
 from chat.precisions import PRECISIONS, AtPrecision, InLine, Loaded, Loading, PrecisionComparison
 from chat.turn import Done, TurnRequest
 from chat.types import Sampling
-from chat.ui.precision_view import columns_html, difference, first_columns, status_of_columns
+from chat.ui.model.precision_view import columns_html, difference, first_columns, status_of_columns
 from chat.weights import LoadedModel, load_model
 from memory.store import OwnerStore
 

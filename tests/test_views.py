@@ -31,8 +31,8 @@ from chat.types import (
     WeightsCheck,
     token_ids_sha256,
 )
-from chat.ui.note_desk import act_on_note, drafts_after, drafts_html, notes_html
-from chat.ui.note_view import draft_list, note_list
+from chat.ui.memory.note_desk import act_on_note, drafts_after, drafts_html, notes_html
+from chat.ui.memory.note_view import draft_list, note_list
 from chat.ui.prompt_view import VIEWS, View, count_kinds, empty_panel, missing_panel, prompt_panel, weights_seal
 from chat.ui.turn_view import conversation_list, conversation_log, receipt_line, running_turn, status_of
 from chat.ui.visible import escaped, visible

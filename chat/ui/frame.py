@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import gradio as gr
@@ -59,6 +60,23 @@ def brand_and_links(here: str) -> None:
         apply_default_css=False,
         elem_classes="brand-block",
     )
+
+
+@contextmanager
+def text_page(name: str, title: str, about: str, *classes: str) -> Iterator[None]:
+    """The frame of every page but the chat: the side, and the heading under which the page builds its own parts.
+
+    `about` is HTML.
+    """
+    told = f'<p class="quiet">{about}</p>' if about else ""
+    with gr.Row(elem_id="book", elem_classes="wide"):
+        with gr.Column(elem_id="side", min_width=0):
+            brand_and_links(name)
+        with gr.Column(elem_id="text", min_width=0, elem_classes=list(classes)):
+            gr.HTML(MENU_BUTTON, apply_default_css=False, elem_classes="only-narrow")
+            heading = f'<h2 class="page-title">{escaped(title)}</h2>{told}'
+            gr.HTML(heading, apply_default_css=False, elem_classes="page-head")
+            yield
 
 
 def clicked(event: gr.EventData) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from typing import Any
 
 from chat.precisions import PrecisionComparison
 from chat.ui.api import Api
-from chat.ui.chat_page import ChatPage
-from chat.ui.compare_page import ComparePage
-from chat.ui.costs_page import CostsPage
-from chat.ui.feedback_page import FeedbackPage
+from chat.ui.compare.page import ComparePage
+from chat.ui.conversation.page import ChatPage
+from chat.ui.costs.page import CostsPage
+from chat.ui.feedback.page import FeedbackPage
 from chat.ui.glass.page import GlassPage
-from chat.ui.memory_page import MemoryPage
-from chat.ui.model_page import ModelPage
+from chat.ui.memory.page import MemoryPage
+from chat.ui.model.page import ModelPage
 from chat.ui.service import Service
 from chat.ui.sparing_blocks import SparingBlocks
 from chat.ui.tour.page import TourPage

@@ -19,10 +19,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat.errors import NotFound
-from chat.ui.compare_export import SHARED_PAGES
 from chat.ui.owner import COOKIE, COOKIE_SECONDS, new_token, token_in
 from chat.ui.session_guard import SessionGuard
-from chat.ui.theme import OWN_FILES, PAGE_HEAD, THEME
+from chat.ui.theme import OWN_FILES, PAGE_HEAD, SHARED_PAGES, THEME
 
 STATIC = Path(__file__).resolve().parents[2] / "static"
 

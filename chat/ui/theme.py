@@ -5,6 +5,8 @@ from __future__ import annotations
 import gradio as gr
 
 OWN_FILES = "/marginalia"
+SHARED_PAGES = "/shared"
+"""Where shared pages lie, each under its token."""
 """Where static/ is served. Not /static: Gradio serves its own files there."""
 
 PAGE_HEAD = f"""

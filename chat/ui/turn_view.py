@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from chat.engine import Prefilling, Queued
 from chat.turn import Begun, Done, Replying, TurnEvent
 from chat.types import Conversation, FinishReason, Timing, Turn, Usage, WeightsCheck
-from chat.ui.feedback_view import NO_THUMBS, Thumbs, thumbs_under
+from chat.ui.feedback.view import NO_THUMBS, Thumbs, thumbs_under
 from chat.ui.visible import escaped
 
 NEWEST_TURNS = 20

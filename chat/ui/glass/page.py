@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import gradio as gr
 
 from chat.types import Conversation
-from chat.ui.frame import MENU_BUTTON, QUIETLY, Updates, alert, brand_and_links, html_block, telling_errors
+from chat.ui.frame import QUIETLY, Updates, alert, html_block, telling_errors, text_page
 from chat.ui.glass.look import Look, finished_turns, look_at, name_of
 from chat.ui.glass.next_word_tab import NextWordTab
 from chat.ui.glass.path_tab import PathTab
@@ -21,38 +21,33 @@ from chat.ui.store import PersonStore
 NOTHING_YET = "Send a message on the page “Chat” first: every reply can be put under glass here."
 
 
+ABOUT = (
+    "What the model read, what it might have said instead, and where the time went. All of it stands in the turn’s "
+    "receipt."
+)
+
+
 class GlassPage:
     """Builds the page inside the current Blocks and answers its events."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        with gr.Row(elem_id="book", elem_classes="wide"):
-            with gr.Column(elem_id="side", min_width=0):
-                brand_and_links("Under glass")
-            with gr.Column(elem_id="text", min_width=0, elem_classes="reading"):
-                self._head()
-                with gr.Tabs(elem_id="tabs"):
-                    with gr.Tab("Prompt"):
-                        self.prompt = PromptTab(service, self.turn, self.error)
-                    with gr.Tab("Next word"):
-                        self.next_word = NextWordTab(service, self.turn, self.error)
-                    with gr.Tab("Path"):
-                        self.path = PathTab()
+        with text_page("Under glass", "One turn under glass", ABOUT, "reading"):
+            self._pick()
+            with gr.Tabs(elem_id="tabs"):
+                with gr.Tab("Prompt"):
+                    self.prompt = PromptTab(service, self.turn, self.error)
+                with gr.Tab("Next word"):
+                    self.next_word = NextWordTab(service, self.turn, self.error)
+                with gr.Tab("Path"):
+                    self.path = PathTab()
         self.outputs = [self.conversation, self.turn, self.error]
         self.outputs += [*self.prompt.outputs, *self.next_word.outputs, *self.path.outputs]
         how = [self.prompt.view, self.prompt.words]
         self.conversation.input(self.choose_conversation, [self.conversation, *how], self.outputs, **QUIETLY)
         self.turn.input(self.choose_turn, [self.turn, *how], self.outputs, **QUIETLY)
 
-    def _head(self) -> None:
-        gr.HTML(MENU_BUTTON, apply_default_css=False, elem_classes="only-narrow")
-        gr.HTML(
-            '<h2 class="page-title">One turn under glass</h2>'
-            '<p class="quiet">What the model read, what it might have said instead, and where the time went. '
-            "All of it stands in the turn’s receipt.</p>",
-            apply_default_css=False,
-            elem_classes="page-head",
-        )
+    def _pick(self) -> None:
         with gr.Row(elem_id="pick", elem_classes="tools"):
             self.conversation = gr.Dropdown([], label="Conversation")
             self.turn = gr.Dropdown([], label="Turn")

@@ -14,7 +14,7 @@ from chat.engine import Event, Prefilling, TokenChosen
 from chat.prompt_diff import difference, find, shared_beginning
 from chat.replay import Reply
 from chat.types import Receipt, Segment
-from chat.ui.chat_screen import left_out_names
+from chat.ui.conversation.screen import left_out_names
 from chat.ui.frame import QUIETLY, UPDATES_A_SECOND, Updates, alert, html_block, telling_errors
 from chat.ui.glass.difference_view import difference_html, found_html
 from chat.ui.glass.look import Look, look_at, name_of, receipts_of

@@ -11,14 +11,13 @@ import gradio as gr
 from chat.turn import Replying
 from chat.types import PromptRecord, Sampling, Segment
 from chat.ui.frame import (
-    MENU_BUTTON,
     QUIETLY,
     UPDATES_A_SECOND,
     Updates,
     alert,
-    brand_and_links,
     html_block,
     telling_errors,
+    text_page,
 )
 from chat.ui.owner import owner_of
 from chat.ui.prompt_view import segment_html
@@ -32,38 +31,30 @@ LONGEST_REPLY = 48
 RUNS = (1, 3, 4)
 
 
+ABOUT = (
+    "Six steps on the live model. Leave whenever you like: the tour waits where you left it, and what was said stands "
+    'among your conversations. <a href="/">Skip to the chat</a>'
+)
+
+
 class TourPage:
     """Builds the page inside the current Blocks and answers its events."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self.ids = gr.Textbox(visible="hidden", elem_id="tour-ids")
-        with gr.Row(elem_id="book", elem_classes="wide"):
-            with gr.Column(elem_id="side", min_width=0):
-                brand_and_links("Tour")
-            with gr.Column(elem_id="text", min_width=0, elem_classes="reading"):
-                self._head()
-                self.buttons: dict[int, gr.Button] = {}
-                self.shown: dict[int, gr.HTML] = {}
-                for step in range(1, len(STEPS) + 1):
-                    self._step(step)
-                self.again = gr.Button("Begin anew", size="sm", elem_classes="small", visible=False)
+        with text_page("Tour", "Does it learn from you? Five minutes", ABOUT, "reading"):
+            self.error = html_block(elem_id="error")
+            self.buttons: dict[int, gr.Button] = {}
+            self.shown: dict[int, gr.HTML] = {}
+            for step in range(1, len(STEPS) + 1):
+                self._step(step)
+            self.again = gr.Button("Begin anew", size="sm", elem_classes="small", visible=False)
         self.outputs = [self.ids, self.error, self.again, *self.buttons.values(), *self.shown.values()]
         for step, button in self.buttons.items():
             button.click(self._runner(step), [self.ids], self.outputs, **QUIETLY)
         self.again.click(self.begin_anew, [], self.outputs, **QUIETLY)
         self.ids.change(None, [self.ids], None, js="marginalia.rememberTour")
-
-    def _head(self) -> None:
-        gr.HTML(MENU_BUTTON, apply_default_css=False, elem_classes="only-narrow")
-        gr.HTML(
-            '<h2 class="page-title">Does it learn from you? Five minutes</h2>'
-            '<p class="quiet">Six steps on the live model. Leave whenever you like: the tour waits where you left it, '
-            'and what was said stands among your conversations. <a href="/">Skip to the chat</a></p>',
-            apply_default_css=False,
-            elem_classes="page-head",
-        )
-        self.error = html_block(elem_id="error")
 
     def _step(self, step: int) -> None:
         title, meaning = STEPS[step - 1]

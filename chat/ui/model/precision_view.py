@@ -9,8 +9,8 @@ from chat.config import Precision
 from chat.precisions import PRECISIONS, AtPrecision, Loaded, Loading
 from chat.prompt_diff import shared_beginning
 from chat.types import Receipt
-from chat.ui.artifact_view import megabytes
 from chat.ui.asked_view import Asked
+from chat.ui.model.artifact_view import megabytes
 from chat.ui.turn_view import ENDINGS, tokens_per_second
 from chat.ui.visible import escaped, visible
 

@@ -11,8 +11,8 @@ import gradio as gr
 from chat.config import Precision
 from chat.precisions import InLine, PrecisionComparison
 from chat.ui.frame import QUIETLY, UPDATES_A_SECOND, Updates, alert, html_block, telling_errors
+from chat.ui.model.precision_view import Column, columns_html, first_columns, status_of_columns
 from chat.ui.owner import owner_of
-from chat.ui.precision_view import Column, columns_html, first_columns, status_of_columns
 from chat.ui.service import Service
 
 HEAD = (

@@ -10,14 +10,14 @@ import gradio as gr
 from chat.compare import ALL_PANES, Pane, PaneName
 from chat.errors import InputError
 from chat.types import Receipt
-from chat.ui.compare_export import comparison_document, take_along_html
+from chat.ui.compare.export import comparison_document, take_along_html
+from chat.ui.compare.weighed_view import most_telling, weighed_html
 from chat.ui.frame import QUIETLY, Updates, alert, clicked, html_block, telling_errors
 from chat.ui.owner import owner_of
 from chat.ui.service import Service
 from chat.ui.store import PersonStore
-from chat.ui.weighed_view import most_telling, weighed_html
 
-STYLE = Path(__file__).resolve().parents[2] / "static" / "app.css"
+STYLE = Path(__file__).resolve().parents[3] / "static" / "app.css"
 HEAD = (
     '<h3>One answer, behind each prompt</h3><p class="quiet">The same tokens, held against every prompt: how likely '
     "the model thought each of them. It begins where the prompts part.</p>"

@@ -10,10 +10,10 @@ import gradio as gr
 
 from chat.errors import MarginaliaError
 from chat.turn import Begun, Done, Replying, TurnEvent
-from chat.ui.chat_parts import ChatParts
-from chat.ui.chat_screen import ChatScreen
+from chat.ui.conversation.gaze import Gaze
+from chat.ui.conversation.parts import ChatParts
+from chat.ui.conversation.screen import ChatScreen
 from chat.ui.frame import UPDATES_A_SECOND, Updates, alert
-from chat.ui.gaze import Gaze
 from chat.ui.note_taking import ExchangeTaken, NoteEvent, NotesWritten
 from chat.ui.store import PersonStore
 from chat.ui.turn_view import running_turn, status_of

@@ -6,11 +6,16 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from chat.ui.frame import MENU_BUTTON, QUIETLY, Updates, alert, brand_and_links, clicked, html_block, telling_errors
-from chat.ui.note_desk import act_on_note, drafts_html, notes_html
+from chat.ui.frame import QUIETLY, Updates, alert, clicked, html_block, telling_errors, text_page
+from chat.ui.memory.note_desk import act_on_note, drafts_html, notes_html
 from chat.ui.owner import owner_of
 from chat.ui.service import Service
 from chat.ui.visible import escaped
+
+ABOUT = (
+    "These lines, and nothing else, are remembered between conversations. While “Use memory” is on, those switched on "
+    "are put into the prompt of every new turn, in this order. No weight changes."
+)
 
 
 class MemoryPage:
@@ -18,26 +23,14 @@ class MemoryPage:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        with gr.Row(elem_id="book", elem_classes="wide"):
-            with gr.Column(elem_id="side", min_width=0):
-                brand_and_links("Memory")
-            with gr.Column(elem_id="text", min_width=0, elem_classes="reading"):
-                gr.HTML(MENU_BUTTON, apply_default_css=False, elem_classes="only-narrow")
-                gr.HTML(
-                    '<h2 class="page-title">Memory is text that is sent again</h2>'
-                    '<p class="quiet">These lines, and nothing else, are remembered between conversations. While '
-                    "“Use memory” is on, those switched on are put into the prompt of every new turn, in this order. "
-                    "No weight changes.</p>",
-                    apply_default_css=False,
-                    elem_classes="page-head",
-                )
-                self.error = html_block(elem_id="error")
-                self.status = gr.HTML(elem_id="status", apply_default_css=False)
-                self.drafts = html_block(elem_id="drafts")
-                self.notes = html_block(elem_id="notes")
-                with gr.Row(elem_id="say"):
-                    self.text = gr.Textbox(label="New note", placeholder="Dana runs finance.", lines=1, max_lines=4)
-                    self.add = gr.Button("Add note", variant="primary", min_width=110)
+        with text_page("Memory", "Memory is text that is sent again", ABOUT, "reading"):
+            self.error = html_block(elem_id="error")
+            self.status = gr.HTML(elem_id="status", apply_default_css=False)
+            self.drafts = html_block(elem_id="drafts")
+            self.notes = html_block(elem_id="notes")
+            with gr.Row(elem_id="say"):
+                self.text = gr.Textbox(label="New note", placeholder="Dana runs finance.", lines=1, max_lines=4)
+                self.add = gr.Button("Add note", variant="primary", min_width=110)
         self._wire()
 
     def _wire(self) -> None:

@@ -9,7 +9,8 @@ from time import monotonic
 import gradio as gr
 
 from chat.local_model import LocalModel
-from chat.ui.artifact_view import (
+from chat.ui.frame import QUIETLY
+from chat.ui.model.artifact_view import (
     COLOURS,
     checked_again,
     files_table,
@@ -21,7 +22,6 @@ from chat.ui.artifact_view import (
     precision_table,
     tensor_list,
 )
-from chat.ui.frame import QUIETLY
 from chat.weights.artifact import Artifact
 
 PARTS_HEAD = (

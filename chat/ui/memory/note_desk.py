@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from chat.errors import InputError
 from chat.types import Note, Turn
-from chat.ui.note_view import draft_list, drafts_elsewhere, note_list
+from chat.ui.memory.note_view import draft_list, drafts_elsewhere, note_list
 from chat.ui.store import PersonStore
 
 

@@ -11,22 +11,25 @@ import gradio as gr
 
 from chat.compare import ALL_PANES, PANES, Pane, PaneName
 from chat.turn import Begun, Done
-from chat.ui.compare_form import NO_CONVERSATION, CompareForm, chosen_panes, setting_from
-from chat.ui.compare_view import PaneState, answer_html, ended_states, first_states, prompt_html
+from chat.ui.compare.form import NO_CONVERSATION, CompareForm, chosen_panes, setting_from
+from chat.ui.compare.scale import Scale, recorded
+from chat.ui.compare.view import PaneState, answer_html, ended_states, first_states, prompt_html
 from chat.ui.frame import (
-    MENU_BUTTON,
     QUIETLY,
     UPDATES_A_SECOND,
     Updates,
     alert,
-    brand_and_links,
     html_block,
     telling_errors,
+    text_page,
 )
 from chat.ui.owner import owner_of
 from chat.ui.picker import choices_of, offered_first
-from chat.ui.scale import Scale, recorded
 from chat.ui.service import Service
+
+ABOUT = (
+    "Model and weights are the same, only the text before the reply differs; “without our tuning” is the one exception."
+)
 
 
 class ComparePage:
@@ -35,26 +38,12 @@ class ComparePage:
     def __init__(self, service: Service) -> None:
         self._service = service
         self.comparison = gr.Textbox(visible="hidden", elem_id="comparison-id")
-        with gr.Row(elem_id="book", elem_classes="wide"):
-            with gr.Column(elem_id="side", min_width=0):
-                brand_and_links("Compare")
-            with gr.Column(elem_id="text", min_width=0):
-                self._head()
-                self.form = CompareForm()
-                self.error = html_block(elem_id="error")
-                self._panes()
-                self.scale = Scale(service, self.comparison, self.error)
+        with text_page("Compare", "One question, several prompts", ABOUT):
+            self.form = CompareForm()
+            self.error = html_block(elem_id="error")
+            self._panes()
+            self.scale = Scale(service, self.comparison, self.error)
         self._wire()
-
-    def _head(self) -> None:
-        gr.HTML(MENU_BUTTON, apply_default_css=False, elem_classes="only-narrow")
-        gr.HTML(
-            '<h2 class="page-title">One question, several prompts</h2>'
-            '<p class="quiet">Model and weights are the same, only the text before the reply differs; “without our '
-            "tuning” is the one exception.</p>",
-            apply_default_css=False,
-            elem_classes="page-head",
-        )
 
     def _panes(self) -> None:
         self.columns: dict[PaneName, gr.Column] = {}

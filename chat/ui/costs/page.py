@@ -12,12 +12,12 @@ from chat.costs import Overtaking, PriceSheet, TurnCost, calls_a_day, checked_tr
 from chat.errors import InputError
 from chat.published_costs import PRICES, training_examples
 from chat.types import Turn
-from chat.ui.costs_parts import OWN, CostsParts
-from chat.ui.costs_view import growth_data, growth_html, turns_html
+from chat.ui.costs.parts import OWN, CostsParts
+from chat.ui.costs.prices_view import bill_html, overtaking_data, overtaking_html, own_training_html, source_html
+from chat.ui.costs.view import growth_data, growth_html, turns_html
 from chat.ui.frame import QUIETLY, Updates, alert, telling_errors
 from chat.ui.owner import owner_of
 from chat.ui.picker import choices_of, offered_first
-from chat.ui.prices_view import bill_html, overtaking_data, overtaking_html, own_training_html, source_html
 from chat.ui.service import Service
 from chat.weights.card import TrainingRun
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gradio as gr
 
 from chat.types import ModelInfo
+from chat.ui.conversation.story import welcome
 from chat.ui.frame import MENU_BUTTON, brand_and_links, html_block, sampling_settings
 from chat.ui.prompt_view import VIEWS, empty_panel
 from chat.ui.service import usual_length
-from chat.ui.story import welcome
 from chat.ui.visible import escaped
 
 

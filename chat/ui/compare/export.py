@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping
 from chat.compare import Pane
 from chat.encoding import Encoder
 from chat.types import Receipt
-from chat.ui.compare_view import answer_html, ended_states, prompt_html
+from chat.ui.compare.view import answer_html, ended_states, prompt_html
+from chat.ui.theme import SHARED_PAGES
 from chat.ui.visible import escaped
-
-SHARED_PAGES = "/shared"
-"""Where shared pages lie, each under its token."""
 
 
 def comparison_document(

@@ -6,14 +6,11 @@ import gradio as gr
 
 from chat.costs import MOST_CALLS_EXPONENT
 from chat.published_costs import PRICES, TrainingExample
-from chat.ui.costs_view import GROWTH_COLOURS
-from chat.ui.frame import MENU_BUTTON, brand_and_links, html_block
-from chat.ui.prices_view import OVERTAKING_COLOURS, source_html
+from chat.ui.costs.prices_view import OVERTAKING_COLOURS, source_html
+from chat.ui.costs.view import GROWTH_COLOURS
+from chat.ui.frame import html_block, text_page
 
-HEAD = (
-    '<h2 class="page-title">What it costs</h2>'
-    '<p class="quiet">Training is paid once. Every turn is paid again, and each is a little longer than the last.</p>'
-)
+ABOUT = "Training is paid once. Every turn is paid again, and each is a little longer than the last."
 OWN = "Your own figures"
 BILLION = 9
 CAVEAT = (
@@ -26,18 +23,13 @@ class CostsParts:
     """The page's components, made inside the current Blocks: the conversation, its turns, the prices, the scale."""
 
     def __init__(self, trainings: tuple[TrainingExample, ...]) -> None:
-        with gr.Row(elem_id="book", elem_classes="wide"):
-            with gr.Column(elem_id="side", min_width=0):
-                brand_and_links("Costs")
-            with gr.Column(elem_id="text", min_width=0, elem_classes="costs"):
-                gr.HTML(MENU_BUTTON, apply_default_css=False, elem_classes="only-narrow")
-                gr.HTML(HEAD, apply_default_css=False, elem_classes="page-head")
-                self.conversation = gr.Dropdown([], value=None, label="Conversation", elem_id="whose-costs")
-                self.error = html_block(elem_id="error")
-                with gr.Column(visible=False, min_width=0) as self.body:
-                    self._turns()
-                    self._prices()
-                    self._scale(trainings)
+        with text_page("Costs", "What it costs", ABOUT, "costs"):
+            self.conversation = gr.Dropdown([], value=None, label="Conversation", elem_id="whose-costs")
+            self.error = html_block(elem_id="error")
+            with gr.Column(visible=False, min_width=0) as self.body:
+                self._turns()
+                self._prices()
+                self._scale(trainings)
         self.prices: list[gr.Number | gr.Textbox] = [self.read, self.reused, self.written, self.currency]
         self.asked = [self.conversation, *self.prices, self.calls, self.training]
         """The fields, in the order of `Asked`."""

@@ -10,14 +10,14 @@ from chat.errors import NotFound
 from chat.local_model import LocalModel
 from chat.prompt import YOUR_MESSAGE
 from chat.types import PromptRecord, Turn
-from chat.ui.chat_parts import ChatParts, model_line
-from chat.ui.feedback_view import Thumbs
+from chat.ui.conversation.gaze import Gaze
+from chat.ui.conversation.parts import ChatParts, model_line
+from chat.ui.conversation.story import next_step, welcome
+from chat.ui.feedback.view import Thumbs
 from chat.ui.frame import Updates
-from chat.ui.gaze import Gaze
-from chat.ui.note_desk import drafts_after
+from chat.ui.memory.note_desk import drafts_after
 from chat.ui.prompt_view import View, empty_panel, glass_link, missing_panel, prompt_panel
 from chat.ui.store import PersonStore
-from chat.ui.story import next_step, welcome
 from chat.ui.turn_view import conversation_list, conversation_log, running_turn
 from chat.ui.visible import escaped
 

@@ -9,20 +9,17 @@ import gradio as gr
 
 from chat.precisions import PrecisionComparison
 from chat.types import ModelInfo
-from chat.ui.artifact_section import ArtifactSection
-from chat.ui.artifact_view import megabytes
-from chat.ui.cutoff_section import CutoffSection
-from chat.ui.frame import MENU_BUTTON, Updates, brand_and_links
-from chat.ui.precision_section import PrecisionSection
+from chat.ui.frame import Updates, text_page
+from chat.ui.model.artifact_section import ArtifactSection
+from chat.ui.model.artifact_view import megabytes
+from chat.ui.model.cutoff_section import CutoffSection
+from chat.ui.model.precision_section import PrecisionSection
 from chat.ui.service import Service
 from chat.ui.visible import escaped
 from chat.weights.artifact import Artifact
 from chat.weights.card import LossPoint, ModelCard
 
-HEAD = (
-    '<h2 class="page-title">The one time that weights moved</h2>'
-    '<p class="quiet">It was done once, by Marginalia’s makers, before anybody chatted. While you chat, none moves.</p>'
-)
+ABOUT = "It was done once, by Marginalia’s makers, before anybody chatted. While you chat, none moves."
 SECTIONS = {
     "parts": "Parameters by layer",
     "tensors": "The fingerprint, tensor by tensor",
@@ -46,21 +43,16 @@ class ModelPage:
         self._model = service.model
         self._artifact = artifact
         self._at_start = self._model.seal.latest.digest
-        with gr.Row(elem_id="book", elem_classes="wide"):
-            with gr.Column(elem_id="side", min_width=0):
-                brand_and_links("Model")
-            with gr.Column(elem_id="text", min_width=0, elem_classes=["reading", "to-scroll"]):
-                gr.HTML(MENU_BUTTON, apply_default_css=False, elem_classes="only-narrow")
-                gr.HTML(HEAD, apply_default_css=False, elem_classes="page-head")
-                self.running = gr.HTML(self._running(), elem_id="running", apply_default_css=False)
-                gr.HTML(contents(), apply_default_css=False)
-                self._parts = ArtifactSection(self._model, artifact)
-                CutoffSection(service, card, tells_of)
-                PrecisionSection(service, precisions)
-                gr.HTML('<div id="card" tabindex="-1"></div>', apply_default_css=False)
-                if self._model.info.id != tells_of:
-                    gr.HTML(other_model(self._model.info.id, tells_of), apply_default_css=False)
-                _card_with_curve(card)
+        with text_page("Model", "The one time that weights moved", ABOUT, "reading", "to-scroll"):
+            self.running = gr.HTML(self._running(), elem_id="running", apply_default_css=False)
+            gr.HTML(contents(), apply_default_css=False)
+            self._parts = ArtifactSection(self._model, artifact)
+            CutoffSection(service, card, tells_of)
+            PrecisionSection(service, precisions)
+            gr.HTML('<div id="card" tabindex="-1"></div>', apply_default_css=False)
+            if self._model.info.id != tells_of:
+                gr.HTML(other_model(self._model.info.id, tells_of), apply_default_css=False)
+            _card_with_curve(card)
         self.outputs: list[gr.components.Component] = [self.running, self._parts.tensors]
 
     def opened(self) -> Updates:

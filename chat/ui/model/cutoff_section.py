@@ -12,8 +12,8 @@ from chat.errors import NotFound
 from chat.turn import Done
 from chat.types import Note, PromptRecord
 from chat.ui.asked_view import Asked, asked_html, asked_prompt_html
-from chat.ui.cutoff_view import EXAMPLES, examples_html, fact_as_note, meaning_html, says_html
 from chat.ui.frame import QUIETLY, UPDATES_A_SECOND, Updates, alert, clicked, html_block, telling_errors
+from chat.ui.model.cutoff_view import EXAMPLES, examples_html, fact_as_note, meaning_html, says_html
 from chat.ui.owner import owner_of
 from chat.ui.service import Service
 from chat.weights.card import ModelCard

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from chat.costs import MILLION, Overtaking, PriceSheet, Totals, TurnCost, totals
-from chat.ui.costs_view import NEWEST_TURNS, legend, line_data, operations_text, sums_table
+from chat.ui.costs.view import NEWEST_TURNS, legend, line_data, operations_text, sums_table
 from chat.ui.visible import escaped
 from chat.weights.card import TrainingRun
 

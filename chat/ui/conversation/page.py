@@ -10,14 +10,14 @@ import gradio as gr
 from chat.errors import NotFound
 from chat.prompt import checked_message
 from chat.types import Sampling
-from chat.ui.chat_parts import ChatParts
-from chat.ui.chat_screen import ChatScreen
-from chat.ui.feedback_desk import act_on_feedback
-from chat.ui.feedback_view import weights_moved
-from chat.ui.following import Following
+from chat.ui.conversation.following import Following
+from chat.ui.conversation.gaze import Gaze, Gazes
+from chat.ui.conversation.parts import ChatParts
+from chat.ui.conversation.screen import ChatScreen
+from chat.ui.feedback.desk import act_on_feedback
+from chat.ui.feedback.view import weights_moved
 from chat.ui.frame import QUIETLY, Updates, alert, clicked, sampling_from, telling_errors
-from chat.ui.gaze import Gaze, Gazes
-from chat.ui.note_desk import act_on_note
+from chat.ui.memory.note_desk import act_on_note
 from chat.ui.owner import owner_of
 from chat.ui.prompt_view import View
 from chat.ui.service import Service

@@ -8,14 +8,12 @@ import gradio as gr
 
 from chat.preferences import as_jsonl, preference_pairs
 from chat.types import WeightsCheck
-from chat.ui.feedback_desk import act_on_feedback, judged_replies
-from chat.ui.feedback_view import feedback_list, nobody_trains, pairs_line
-from chat.ui.frame import MENU_BUTTON, QUIETLY, Updates, alert, brand_and_links, clicked, html_block, telling_errors
+from chat.ui.feedback.desk import act_on_feedback, judged_replies
+from chat.ui.feedback.view import feedback_list, nobody_trains, pairs_line
+from chat.ui.frame import QUIETLY, Updates, alert, clicked, html_block, telling_errors, text_page
 from chat.ui.owner import owner_of
 from chat.ui.service import Service
 from chat.ui.visible import escaped
-
-HEAD = '<h2 class="page-title">Feedback is not training</h2>'
 
 
 class FeedbackPage:
@@ -25,20 +23,15 @@ class FeedbackPage:
         self._service = service
         self._seal = service.model.seal
         self._at_start = self._seal.latest.digest
-        with gr.Row(elem_id="book", elem_classes="wide"):
-            with gr.Column(elem_id="side", min_width=0):
-                brand_and_links("Feedback")
-            with gr.Column(elem_id="text", min_width=0, elem_classes="reading"):
-                gr.HTML(MENU_BUTTON, apply_default_css=False, elem_classes="only-narrow")
-                gr.HTML(HEAD, apply_default_css=False, elem_classes="page-head")
-                self.truth = html_block(elem_id="nobody-trains")
-                self.error = html_block(elem_id="error")
-                self.status = gr.HTML(elem_id="status", apply_default_css=False)
-                self.pairs = html_block(elem_id="pairs")
-                self.download = gr.Button("Download as JSONL", elem_id="download", visible=False)
-                # On its way into a file that the browser makes: the server has no door for files.
-                self.file = gr.Textbox(visible="hidden", lines=2)
-                self.judged = html_block(elem_id="judged")
+        with text_page("Feedback", "Feedback is not training", "", "reading"):
+            self.truth = html_block(elem_id="nobody-trains")
+            self.error = html_block(elem_id="error")
+            self.status = gr.HTML(elem_id="status", apply_default_css=False)
+            self.pairs = html_block(elem_id="pairs")
+            self.download = gr.Button("Download as JSONL", elem_id="download", visible=False)
+            # On its way into a file that the browser makes: the server has no door for files.
+            self.file = gr.Textbox(visible="hidden", lines=2)
+            self.judged = html_block(elem_id="judged")
         self._wire()
 
     def _wire(self) -> None:

@@ -1,0 +1,1 @@
+"""The page “Feedback”, and the thumbs that lead there."""

@@ -1,0 +1,1 @@
+"""The page “Memory”, and how a note is shown and changed wherever it stands."""
