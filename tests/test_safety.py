@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +31,8 @@ ACTIONS = (
     "bad",
     "comment",
     "withdraw",
+    "share",
+    "take-back",
 )
 
 
@@ -60,13 +62,15 @@ def rows(app: RunningApp) -> dict[str, list[Any]]:
             "note": "select * from note where owner = ?",
             "feedback": "select * from feedback where turn_id in (select turn.id from turn join conversation on "
             "conversation.id = conversation_id where owner = ?)",
+            "shared_page": "select * from shared_page where conversation_id in (select id from conversation where "
+            "owner = ?)",
         }
         return {table: database.execute(f"{query} order by 1", [owner]).fetchall() for table, query in mine.items()}
 
 
 @pytest.fixture(scope="module")
 def ada(running_app: RunningApp) -> Iterator[Ada]:
-    """She said something secret, saved it, made it a title, judged the reply with it, and compared it."""
+    """She said something secret, saved it, made it a title, judged the reply with it, compared it, and shared that."""
     with Browser(running_app.url) as browser:
         turn = browser.call("chat", f"The word is {SECRET}.", "", True, 0.0, 0, 8)
         browser.page_event("write", [f"Remember {SECRET}."])
@@ -76,6 +80,8 @@ def ada(running_app: RunningApp) -> Iterator[Ada]:
         for action in ("bad", "comment"):
             browser.page_event("act", [], bad | {"action": action}, place=2)
         comparison = browser.call("compare", SECRET, turn["conversation_id"], 0.0, 0, 8)[0]["receipt"]
+        browser.page_event("opened", [], query=f"?k={comparison['conversation_id']}", place=1)
+        browser.page_event("share", [comparison["conversation_id"], "fresh"], {"action": "share"})
         yield Ada(
             browser,
             turn["conversation_id"],
@@ -111,15 +117,15 @@ def inputs(browser: Browser, dependency: dict[str, Any], foreign: str) -> list[A
     return [plain.get(kind, foreign) for kind in kinds]
 
 
-def everything_tried(browser: Browser, ada: Ada) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Each event of each page and each endpoint, with each of Ada's ids and each action."""
+def everything_tried(browser: Browser, ids: Sequence[str]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Each event of each page and each endpoint, with each of these ids and each action."""
     kinds = {each["id"]: each["type"] for each in browser.config["components"]}
     for dependency in browser.config["dependencies"]:
         if not dependency["backend_fn"]:
             continue
         # Only what is clicked inside our own HTML says what to do, and with what.
         clicks = ACTIONS if any(kinds.get(part) == "html" for part, _ in dependency["targets"]) else ("",)
-        for foreign in ada.ids:
+        for foreign in ids:
             for action in clicks:
                 clicked = {"action": action, "id": foreign, "text": "taken over"}
                 told = browser.event(dependency, inputs(browser, dependency, foreign), clicked, f"?c={foreign}")
@@ -147,13 +153,18 @@ def test_the_first_person_finds_her_own_things_behind_the_doors_that_are_tried_b
     assert [door for door, found in finds.items() if SECRET not in found] == []
 
 
-@pytest.mark.parametrize("person", ["eve", "nobody"])
 def test_no_event_and_no_endpoint_gives_another_person_anything_or_changes_it(
-    running_app: RunningApp, ada: Ada, person: str, request: pytest.FixtureRequest
+    running_app: RunningApp, ada: Ada, eve: Browser
 ) -> None:
-    other: Browser = request.getfixturevalue(person)
-    given = [tried for tried, told in everything_tried(other, ada) if SECRET in json.dumps(told, ensure_ascii=False)]
-    assert given == []
+    tried = everything_tried(eve, ada.ids)
+    assert [attempt for attempt, told in tried if SECRET in json.dumps(told, ensure_ascii=False)] == []
+    assert rows(running_app) == ada.rows
+
+
+def test_nobody_is_given_anything_either(running_app: RunningApp, ada: Ada, nobody: Browser) -> None:
+    # Whatever id is sent along: who sends it is asked first.
+    tried = everything_tried(nobody, [ada.turn])
+    assert [attempt for attempt, told in tried if SECRET in json.dumps(told, ensure_ascii=False)] == []
     assert rows(running_app) == ada.rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from typing import Any
 
@@ -28,7 +29,9 @@ async def _sent(kind: type[gr.Blocks], update: Any) -> tuple[list[Any], set[int]
 
 def sent(kind: type[gr.Blocks], update: Any) -> tuple[list[Any], set[int]]:
     """What an event with three outputs sends for an update of some of them, and the places of those made anew."""
-    return asyncio.run(_sent(kind, update))
+    # In a thread of its own: where a browser was driven, this one has an event loop that never ends.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, _sent(kind, update)).result()
 
 
 @pytest.mark.parametrize(

@@ -385,7 +385,7 @@ def test_a_tab_that_is_closed_before_the_first_token_leaves_a_cancelled_turn(
     assert len(begun.prompt.token_ids) > 64, "so that a block is left to read"
     run.close()
     receipt = assert_kept(store, begun.turn_id, ())
-    assert receipt.usage.prefilled_tokens == 64
+    assert receipt.usage.prefilled_tokens in (32, 64), "it ends before the next block, or behind it if that has begun"
 
 
 def assert_set(event: threading.Event) -> None:
