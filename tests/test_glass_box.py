@@ -7,9 +7,10 @@ import re
 import sqlite3
 from pathlib import Path
 
-from browsing import PATIENCE_MS, Visitor
+from browsing import PATIENCE_MS, PHONE, Visitor
 from page_fixtures import receipt_of_last_turn
 from playwright.sync_api import expect
+from test_page import axe_violations
 
 from chat.types import RECEIPT
 from chat.ui.glass.next_word_view import percent
@@ -197,6 +198,14 @@ def test_a_comparison_is_read_by_others_while_it_is_shared_and_by_nobody_afterwa
     expect(stranger.locator(".pane")).to_have_count(3)
     answer = page.locator("#pane-fresh [data-testid=bot]").inner_text()
     expect(stranger.locator(".pane").first.locator("[data-testid=bot]")).to_have_text(answer)
+    stranger.set_viewport_size(PHONE)
+    assert stranger.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    papers = set()
+    for scheme in ("light", "dark"):
+        stranger.emulate_media(color_scheme=scheme)
+        papers.add(stranger.evaluate("getComputedStyle(document.body).backgroundColor"))
+        assert axe_violations(stranger) == [], f"the shared page in {scheme}"
+    assert len(papers) == 2
     page.get_by_role("button", name="Stop sharing").click()
     expect(page.get_by_role("button", name="Share as a link")).to_be_visible()
     assert stranger.reload().status == 404

@@ -11,6 +11,8 @@ from chat.ui.compare.view import answer_html, ended_states, prompt_html
 from chat.ui.theme import SHARED_PAGES
 from chat.ui.visible import escaped
 
+_DARK = ".dark, :root:has(body.dark) {"
+
 
 def comparison_document(
     question: str, receipts: Mapping[Pane, Receipt], weighed: str, encoder: Encoder, style: str
@@ -26,12 +28,21 @@ def comparison_document(
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escaped(question)}</title><style>{style}\nbody {{ margin: 0; font-family: system-ui, sans-serif; }}"
-        "</style></head><body>"
+        f"<title>{escaped(question)}</title><style>{style}{_alone(style)}</style></head><body>"
         '<main id="book" class="exported"><h1>One question, several prompts</h1>'
         f"<p>“{escaped(question)}” was asked of {escaped(model.id)} in {escaped(model.dtype)} on {escaped(when)}, with "
         f"Marginalia. {_weights(receipts.values())}</p>"
         f'<div id="panes">{panes}</div>{weighed}</main></body></html>'
+    )
+
+
+def _alone(style: str) -> str:
+    """What the app's style sheet needs where Gradio's is missing, and no script says whether it is dark."""
+    dark = style.partition(_DARK)[2].partition("}")[0]
+    assert "--ink" in dark, "the style sheet has its dark colours in this place"
+    return (
+        "*, ::before, ::after { box-sizing: border-box; } body { margin: 0; font-family: system-ui, sans-serif; }"
+        f"@media (prefers-color-scheme: dark) {{ :root {{{dark}}} }}"
     )
 
 
