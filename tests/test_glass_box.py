@@ -50,6 +50,7 @@ def test_a_correction_can_be_followed_through_the_prompts_and_the_difference_is_
     )
     assert same + new == len(prompt["token_ids"])
     assert gone == 0
+    assert axe_violations(page) == []
 
 
 def test_the_stored_ids_run_again_without_a_cache_give_the_same_reply(visitor, app):
@@ -94,6 +95,7 @@ def test_each_token_of_the_reply_shows_what_else_stood_to_choose_from(visitor, a
     assert shown == [(str(token_id), percent(share)) for token_id, share in sorted(wanted, key=lambda pair: -pair[1])]
     chosen = page.locator("#choice tr", has_text="chosen").locator("td").first
     assert chosen.inner_text() == str(completion["token_ids"][1])
+    assert axe_violations(page) == []
 
 
 def test_one_prompt_gives_other_replies_with_other_seeds_and_the_same_with_the_same(visitor):
@@ -168,6 +170,7 @@ def test_one_answer_is_weighed_behind_each_prompt_and_the_comparison_can_be_kept
     choice = json.loads(body)["completion"]["choices"][int(looked_at.get_attribute("data-id"))]
     assert shares["continued"] == percent(choice["probability"])
     assert shares["fresh"] != shares["continued"]
+    assert axe_violations(page) == []
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as a page").click()

@@ -30,6 +30,7 @@ def test_the_panel_shows_the_captured_prompt_three_ways_and_its_counts_add_up(vi
     assert [int(number) for number in visitor.panel.locator(".token sub").all_inner_texts()] == prompt["token_ids"]
     assert visitor.panel.locator(".token.message.control").count() == 0
     assert visitor.panel.locator(".token.template.control").count() == prompt["text"].count("<|im_") - 1
+    assert axe_violations(visitor.page) == []
 
     visitor.page.get_by_role("radio", name="Raw text").check()
     assert visitor.panel.locator("#raw-prompt").text_content() == prompt["text"]

@@ -49,7 +49,7 @@ def choice_html(completion: Completion, place: int, token_texts: TokenTexts) -> 
     return (
         f"<h3>Token {place + 1:,} of {len(completion.token_ids):,}</h3>"
         '<table class="figures candidates"><thead><tr><th scope="col">Token</th><th scope="col">Id</th>'
-        '<th scope="col">Probability</th><th scope="col"></th></tr></thead>'
+        '<th scope="col">Probability</th><th scope="col"><span class="only-heard">Choice</span></th></tr></thead>'
         f"<tbody>{body}</tbody></table>"
         f'<p class="quiet">All other tokens of the vocabulary together: {percent(rest)}. Noted when the token was '
         "chosen, before temperature, top-p and top-k.</p>"
