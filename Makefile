@@ -24,7 +24,7 @@ run: $(INSTALLED) ## start the app; pass flags as in: make run ARGS="--port 8000
 
 test: check browser ## check everything: style, types and all tests
 	@echo "Running the tests."
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 tune: $(TUNES) ## train the default model's adapter from nothing (hours); ARGS="--ship" puts it into the package
 	@$(BIN)/python app.py tune $(ARGS)

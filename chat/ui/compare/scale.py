@@ -87,6 +87,8 @@ class Scale:
         owner = owner_of(request)
         store = self._service.store_of(owner)
         receipts = recorded(store, comparison)
+        if not receipts:
+            raise InputError("Nothing has been answered here yet. Ask a question first.")
         table = self._table(owner, receipts, _named(receipts, whose), None)
         match clicked(event).get("action"):
             case "share":
