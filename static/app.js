@@ -41,13 +41,6 @@
     rememberTour(ids) {
       localStorage.setItem("marginalia.tour", ids);
     },
-    // The same of a comparison, for a reload.
-    rememberComparison(comparison) {
-      const query = new URLSearchParams(location.search);
-      if (!comparison || query.get("k") === comparison) return;
-      query.set("k", comparison);
-      history.replaceState(null, "", `${location.pathname}?${query}`);
-    },
     focusBox() {
       document.querySelector("#message textarea")?.focus();
     },
@@ -71,6 +64,13 @@
         link.href = conversation ? `${path}?c=${encodeURIComponent(conversation)}` : path;
       });
       delete body().dataset.side;
+    },
+    // The same of a comparison, for a reload.
+    rememberComparison(comparison) {
+      const query = new URLSearchParams(location.search);
+      if (!comparison || query.get("k") === comparison) return;
+      query.set("k", comparison);
+      history.replaceState(null, "", `${location.pathname}?${query}`);
     },
   };
 

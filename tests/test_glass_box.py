@@ -65,6 +65,30 @@ def test_the_stored_ids_run_again_without_a_cache_give_the_same_reply(visitor, a
     expect(outcome).to_contain_text(f"{len(receipt['prompt']['token_ids']):,} tokens read, 0 from a cache")
 
 
+def test_a_replay_ends_when_another_turn_is_chosen_or_it_is_stopped(unhurried):
+    unhurried.open().set_longest_reply(60)
+    for message in ("Tell me a long story about a river.", "Tell me a long story about the sea."):
+        unhurried.say(message)
+    page = unhurried.page
+    unhurried.open(f"/glass?c={unhurried.conversation_id()}")
+    again, stop, outcome = (
+        page.get_by_role("button", name="Run these ids again"),
+        page.get_by_role("button", name="Stop"),
+        page.locator("#replayed"),
+    )
+    again.click()
+    expect(outcome).to_contain_text("Writing again")
+    page.get_by_label("Turn", exact=True).click()
+    page.get_by_role("option", name=re.compile("Turn 1")).click()
+    expect(again).to_be_visible()
+    expect(outcome).to_be_empty()
+    again.click()
+    expect(outcome).to_contain_text("Writing again")
+    stop.click()
+    expect(outcome).to_contain_text(re.compile(r"Stopped after \d+ tokens. Until then the same ids came out"))
+    expect(again).to_be_visible()
+
+
 def test_the_receipt_can_be_taken_along_whole(visitor, app):
     put_under_glass(visitor, "What can I take with me?")
     stored = receipt_of_last_turn(app)
@@ -192,7 +216,9 @@ def test_a_comparison_is_read_by_others_while_it_is_shared_and_by_nobody_afterwa
     page = visitor.open("/compare").page
     page.get_by_role("textbox", name="Question").fill("Who runs <b>finance</b>?")
     page.get_by_role("button", name="Compare", exact=True).click()
-    page.get_by_role("button", name="Share as a link").click(timeout=2 * PATIENCE_MS)
+    page.locator("#weighed button").nth(2).click(timeout=2 * PATIENCE_MS)
+    expect(page.locator("#weighed button").nth(2)).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Share as a link").click()
     link = visitor.url + page.get_by_role("link", name="Open the shared page").get_attribute("href")
 
     stranger = browser.new_context().new_page()
@@ -209,6 +235,9 @@ def test_a_comparison_is_read_by_others_while_it_is_shared_and_by_nobody_afterwa
         papers.add(stranger.evaluate("getComputedStyle(document.body).backgroundColor"))
         assert axe_violations(stranger) == [], f"the shared page in {scheme}"
     assert len(papers) == 2
+    expect(stranger.locator("button[aria-pressed=true]")).to_have_text(
+        page.locator("#weighed button").nth(2).inner_text()
+    )
     page.get_by_role("button", name="Stop sharing").click()
     expect(page.get_by_role("button", name="Share as a link")).to_be_visible()
     assert stranger.reload().status == 404

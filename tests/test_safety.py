@@ -81,7 +81,7 @@ def ada(running_app: RunningApp) -> Iterator[Ada]:
             browser.page_event("act", [], bad | {"action": action}, place=2)
         comparison = browser.call("compare", SECRET, turn["conversation_id"], 0.0, 0, 8)[0]["receipt"]
         browser.page_event("opened", [], query=f"?k={comparison['conversation_id']}", place=1)
-        browser.page_event("share", [comparison["conversation_id"], "fresh"], {"action": "share"})
+        browser.page_event("share", [comparison["conversation_id"], "fresh"], {"action": "share", "id": "0"})
         yield Ada(
             browser,
             turn["conversation_id"],

@@ -111,7 +111,7 @@ def sampling_from(temperature: object, top_p: object, top_k: object, seed: objec
     return Sampling.checked(temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, max_new_tokens=longest)
 
 
-# A browser keeps up with this many; at much more it falls behind.
+# More would take processor time from the model that writes the reply (tests/bench/LOG.md, 2026-11-23).
 UPDATES_A_SECOND = 8
 QUIETLY: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 """How a page's event is wired: no part of the API, no overlay, no limit, as the engine has a queue of its own."""

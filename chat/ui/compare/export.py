@@ -25,6 +25,8 @@ def comparison_document(
     )
     model = next(iter(receipts.values())).model
     when = min(receipt.created_at for receipt in receipts.values())[:16].replace("T", " at ") + " UTC"
+    # A token's button asks the model, which is not there.
+    still = f"<fieldset disabled>{weighed}</fieldset>"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -32,7 +34,7 @@ def comparison_document(
         '<main id="book" class="exported"><h1>One question, several prompts</h1>'
         f"<p>“{escaped(question)}” was asked of {escaped(model.id)} in {escaped(model.dtype)} on {escaped(when)}, with "
         f"Marginalia. {_weights(receipts.values())}</p>"
-        f'<div id="panes">{panes}</div>{weighed}</main></body></html>'
+        f'<div id="panes">{panes}</div>{still}</main></body></html>'
     )
 
 
@@ -53,28 +55,31 @@ def _weights(receipts: Iterable[Receipt]) -> str:
     return "The weights were not the same each time: each prompt has its fingerprint below it."
 
 
-def take_along_html(document: str, comparison: str, token: str) -> str:
-    """What one can do with the page of a comparison: save it, or share it. `token` is empty while it is not shared."""
-    save = (
-        '<button class="small" data-save="comparison-page" data-type="text/html" '
-        f'data-name="comparison-{escaped(comparison[:8])}.html">Save as a page</button>'
-    )
+def save_html(document: str, comparison: str) -> str:
+    """The button that saves the page of a comparison, and what it saves."""
     return (
-        f'<div class="acts">{save}{_shared(token) if token else _SHARE}</div>'
-        f'<p class="quiet">{_READ_BY_ALL if token else _READ_BY_NONE}</p>'
+        '<div class="acts"><button class="small" data-save="comparison-page" data-type="text/html" '
+        f'data-name="comparison-{escaped(comparison[:8])}.html">Save as a page</button></div>'
         f'<pre hidden id="comparison-page">{escaped(document)}</pre>'
     )
 
 
-def _shared(token: str) -> str:
+def shared_html(token: str, place: int) -> str:
+    """Whether others can read the page, and the buttons that change it. `token` is empty while they cannot.
+
+    `place` is that of the token that is looked at, which goes along with a click.
+    """
+    if not token:
+        share = f'<button class="small" data-action="share" data-id="{place}">Share as a link</button>'
+        return f'<div class="acts">{share}</div><p class="quiet">{_READ_BY_NONE}</p>'
     link = f"{SHARED_PAGES}/{escaped(token)}"
     return (
-        f'<a class="small" href="{link}" target="_blank">Open the shared page</a>'
+        f'<div class="acts"><a class="small" href="{link}" target="_blank">Open the shared page</a>'
         f'<button class="small" data-copy-link="{link}">Copy its link</button>'
-        '<button class="small" data-action="take-back">Stop sharing</button>'
+        f'<button class="small" data-action="take-back" data-id="{place}">Stop sharing</button></div>'
+        f'<p class="quiet">{_READ_BY_ALL}</p>'
     )
 
 
-_SHARE = '<button class="small" data-action="share">Share as a link</button>'
 _READ_BY_NONE = "Only you see this comparison. A shared page shows the exact prompts too, your saved notes included."
 _READ_BY_ALL = "Everybody who has the link and reaches this server can read the page, as it was when you shared it."

@@ -10,7 +10,7 @@ import gradio as gr
 from chat.compare import ALL_PANES, Pane, PaneName
 from chat.errors import InputError
 from chat.types import Receipt
-from chat.ui.compare.export import comparison_document, take_along_html
+from chat.ui.compare.export import comparison_document, save_html, shared_html
 from chat.ui.compare.weighed_view import most_telling, weighed_html
 from chat.ui.frame import QUIETLY, Updates, alert, clicked, html_block, telling_errors
 from chat.ui.owner import owner_of
@@ -35,11 +35,13 @@ class Scale:
             self.whose = gr.Radio([], label="Whose answer")
             self.table = html_block(elem_id="weighed")
             self.take = html_block(elem_id="take")
-        self.outputs = [self.box, self.whose, self.table, self.take]
-        weighed = [self.whose, self.table, self.take, error]
+            self.shared = html_block(elem_id="shared")
+        weighed = [self.whose, self.table, self.take, self.shared]
+        self.outputs = [self.box, *weighed]
+        weighed.append(error)
         self.whose.input(self.choose, [comparison, self.whose], weighed, **QUIETLY)
         self.table.click(self.look, [comparison, self.whose], weighed, **QUIETLY)
-        self.take.click(self.share, [comparison, self.whose], [self.take, error], **QUIETLY)
+        self.shared.click(self.share, [comparison, self.whose], [self.shared, error], **QUIETLY)
 
     def failed(self, sentence: str) -> Updates:
         """Tell what went wrong under the question."""
@@ -56,12 +58,13 @@ class Scale:
         if not receipts:
             return self.empty()
         named = _named(receipts, whose)
-        table = self._table(owner, receipts, named, place)
+        table, at = self._table(owner, receipts, named, place)
         return {
             self.box: gr.update(visible=True),
             self.whose: gr.update(choices=[(pane.title, pane.name) for pane in receipts], value=named),
             self.table: table,
-            self.take: self._take_along(store, comparison, receipts, table),
+            self.take: save_html(self._document(store, comparison, receipts, table), comparison),
+            self.shared: shared_html(store.page_shared(comparison), at),
         }
 
     @telling_errors
@@ -72,10 +75,7 @@ class Scale:
     @telling_errors
     def look(self, event: gr.EventData, request: gr.Request, comparison: str, whose: PaneName) -> Iterator[Updates]:
         """Another token of the answer is to be looked at."""
-        place = str(clicked(event).get("id", ""))
-        if not place.isdecimal():
-            raise InputError(f"“{place}” is not a token of this answer. Choose one of those that are shown.")
-        yield self._again(request, comparison, whose, int(place))
+        yield self._again(request, comparison, whose, _place_in(event))
 
     def _again(self, request: gr.Request, comparison: str, whose: PaneName, place: int | None) -> Updates:
         updates = self.weighed(owner_of(request), comparison, whose, place)
@@ -83,33 +83,37 @@ class Scale:
 
     @telling_errors
     def share(self, event: gr.EventData, request: gr.Request, comparison: str, whose: PaneName) -> Iterator[Updates]:
-        """Others may read the comparison from now on, or may not any more."""
+        """Others may read the comparison from now on, with the token that is looked at, or may not any more."""
         owner = owner_of(request)
         store = self._service.store_of(owner)
         receipts = recorded(store, comparison)
         if not receipts:
             raise InputError("Nothing has been answered here yet. Ask a question first.")
-        table = self._table(owner, receipts, _named(receipts, whose), None)
-        match clicked(event).get("action"):
-            case "share":
-                store.share_page(comparison, self._document(store, comparison, receipts, table))
-            case "take-back":
-                store.take_page_back(comparison)
-        yield {self.take: self._take_along(store, comparison, receipts, table), self._error: ""}
+        place = _place_in(event)
+        if clicked(event).get("action") == "take-back":
+            store.take_page_back(comparison)
+        else:
+            table, _ = self._table(owner, receipts, _named(receipts, whose), place)
+            store.share_page(comparison, self._document(store, comparison, receipts, table))
+        yield {self.shared: shared_html(store.page_shared(comparison), place), self._error: ""}
 
-    def _table(self, owner: str, receipts: dict[Pane, Receipt], whose: PaneName, place: int | None) -> str:
+    def _table(self, owner: str, receipts: dict[Pane, Receipt], whose: PaneName, place: int | None) -> tuple[str, int]:
+        """The table for one pane's answer, and the place of the token that it is about."""
         reply = next(receipt for pane, receipt in receipts.items() if pane.name == whose).completion.token_ids
         weighed = self._service.weigh(owner, receipts, reply) if reply else {}
         at = most_telling(weighed) if place is None or place >= len(reply) else place
-        return weighed_html(weighed, reply, self._service.model.encoder.token_texts, at)
-
-    def _take_along(self, store: PersonStore, comparison: str, receipts: dict[Pane, Receipt], table: str) -> str:
-        document = self._document(store, comparison, receipts, table)
-        return take_along_html(document, comparison, store.page_shared(comparison))
+        return weighed_html(weighed, reply, self._service.model.encoder.token_texts, at), at
 
     def _document(self, store: PersonStore, comparison: str, receipts: dict[Pane, Receipt], table: str) -> str:
         question, style = store.conversation(comparison).title, STYLE.read_text("utf-8")
         return comparison_document(question, receipts, table, self._service.model.encoder, style)
+
+
+def _place_in(event: gr.EventData) -> int:
+    place = str(clicked(event).get("id", ""))
+    if not place.isdecimal():
+        raise InputError(f"“{place}” is not a token of this answer. Choose one of those that are shown.")
+    return int(place)
 
 
 def _named(receipts: dict[Pane, Receipt], whose: PaneName | None) -> PaneName:

@@ -44,10 +44,10 @@ class NextWordTab:
             self.temperature = gr.Number(0.8, label="Temperature", step=0.1)
             self.ask = gr.Button("Ask again", elem_id="ask-again")
         self.replies = html_block(elem_id="replies")
-        self.outputs = [self.reply, self.choice, self.replies]
+        self.outputs = [self.reply, self.choice, self.replies, self.ask]
         self.reply.click(self.weigh, [turn], [self.reply, self.choice, error], **QUIETLY)
         again = [self.replies, self.ask, error]
-        self.ask.click(self.ask_again, [turn, self.count, self.temperature], again, **QUIETLY)
+        self.asking = self.ask.click(self.ask_again, [turn, self.count, self.temperature], again, **QUIETLY)
 
     def failed(self, sentence: str) -> Updates:
         """Tell what went wrong above the tabs."""
@@ -55,7 +55,10 @@ class NextWordTab:
 
     def shown(self, look: Look) -> Updates:
         """All of the tab, for another turn: it begins at the token that the model was least sure of."""
-        return self._at(look, lowest(look.receipt.completion.choices)) | {self.replies: ""}
+        return self._at(look, lowest(look.receipt.completion.choices)) | {
+            self.replies: "",
+            self.ask: gr.update(interactive=True),
+        }
 
     @telling_errors
     def weigh(self, event: gr.EventData, request: gr.Request, turn_id: str) -> Iterator[Updates]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import gradio as gr
 
@@ -19,8 +20,6 @@ from chat.ui.service import Service
 from chat.ui.store import PersonStore
 
 NOTHING_YET = "Send a message on the page “Chat” first: every reply can be put under glass here."
-
-
 ABOUT = (
     "What the model read, what it might have said instead, and where the time went. All of it stands in the turn’s "
     "receipt."
@@ -44,8 +43,10 @@ class GlassPage:
         self.outputs = [self.conversation, self.turn, self.error]
         self.outputs += [*self.prompt.outputs, *self.next_word.outputs, *self.path.outputs]
         how = [self.prompt.view, self.prompt.words]
-        self.conversation.input(self.choose_conversation, [self.conversation, *how], self.outputs, **QUIETLY)
-        self.turn.input(self.choose_turn, [self.turn, *how], self.outputs, **QUIETLY)
+        # What still runs for the turn of before would be shown under the new one.
+        anew: dict[str, Any] = {"cancels": [self.prompt.replaying, self.next_word.asking], **QUIETLY}
+        self.conversation.input(self.choose_conversation, [self.conversation, *how], self.outputs, **anew)
+        self.turn.input(self.choose_turn, [self.turn, *how], self.outputs, **anew)
 
     def _pick(self) -> None:
         with gr.Row(elem_id="pick", elem_classes="tools"):

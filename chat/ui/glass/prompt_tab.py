@@ -46,15 +46,16 @@ class PromptTab:
             self.run_again = gr.Button("Run these ids again", elem_id="replay")
             self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-replay")
         self.replayed = gr.HTML(elem_id="replayed", apply_default_css=False)
-        self.outputs = [self.window, self.against, self.found, self.panel, self.take, self.replayed]
         shown = [turn, self.view, self.against]
         for choice in (self.view, self.against):
             choice.input(self.redraw, shown, [self.panel, error], **QUIETLY)
         found = [self.found, error]
         # Every receipt of the conversation is read: what was typed in between is passed over.
         self.words.change(self.look_for, [turn, self.words], found, trigger_mode="always_last", **QUIETLY)
-        running = [self.replayed, self.run_again, self.stop, error]
-        self.run_again.click(self.replay, [turn], running, **QUIETLY)
+        running = [self.replayed, self.run_again, self.stop]
+        self.outputs = [self.window, self.against, self.found, self.panel, self.take, *running]
+        running.append(error)
+        self.replaying = self.run_again.click(self.replay, [turn], running, **QUIETLY)
         self.stop.click(self.end, [turn], None, **QUIETLY)
 
     def failed(self, sentence: str) -> Updates:
@@ -71,6 +72,7 @@ class PromptTab:
             self.found: self._found(store, look, words),
             self.take: _take_along(look.receipt),
             self.replayed: "",
+            **self._running(False),
         }
 
     @telling_errors
