@@ -3,7 +3,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chat.errors import InputError
-from chat.note_writing import WrittenNote
+from chat.note_writing import WrittenNote, share_a_word
 from memory.notes import MAX_NOTE_CHARACTERS, MAX_NOTES_IN_A_REPLY, NOTES_REQUEST, checked_note, notes_in, written
 
 TEXTS = st.from_regex(r"(The|Ada|Ünal) ([\w.,:'()\[\]-]+ ){0,9}[\w.)\]]+", fullmatch=True).filter(
@@ -79,6 +79,19 @@ def test_a_mark_without_a_note_before_it_or_in_it_replaces_nothing():
 @given(NOTES)
 def test_what_is_written_is_read_back_as_the_same_notes(notes):
     assert notes_in(written(notes)) == notes
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        ("The user swims in Lago di Ledro.", "The lake for a SWIM is Bled.", True),
+        ("Quirin’s godparent is Oisín.", "Oisín wears number 23.", True),
+        ("The user's boat is called Kon-Tiki.", "The user's wifi is called Mirabelle.", False),
+        ("It is.", "It is.", False),
+    ],
+)
+def test_two_notes_share_a_word_that_says_something_or_they_do_not(one, other, shared):
+    assert share_a_word(one, other) is share_a_word(other, one) is shared
 
 
 def test_no_more_notes_are_taken_than_a_person_can_review():

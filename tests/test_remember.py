@@ -106,7 +106,7 @@ def test_a_draft_that_names_a_saved_note_leaves_it_on_until_it_is_kept(remember:
     assert store.load_notes() == (kept,)
 
 
-def test_a_replacement_that_the_model_thought_less_likely_than_not_is_not_made(
+def test_a_replacement_that_the_model_thought_unlikely_is_not_made(
     remember: Remember, store: OwnerStore, writer: Writer, watched: WatchedModel
 ) -> None:
     old = store.add_note(BERGEN)

@@ -15,7 +15,7 @@ from math import prod
 
 from chat.errors import EngineError
 from chat.local_model import LocalModel
-from chat.note_writing import EXCHANGES_READ_FOR_NOTES, NoteWriting, WrittenNote
+from chat.note_writing import EXCHANGES_READ_FOR_NOTES, NoteWriting, WrittenNote, share_a_word
 from chat.turn import Done, TurnEvent, TurnRequest, run_turn
 from chat.types import Completion, Note, PastTurn, Receipt
 from chat.ui.store import PersonStore
@@ -23,8 +23,10 @@ from chat.ui.store import PersonStore
 # A reply of notes is a handful of lines.
 LONGEST_NOTES = 256
 NOTES_LABEL = "request for notes"
-# A note that is lost for another's sake is worse than one that stands beside it: the model must mean it.
-LIKELY_ENOUGH = 0.5
+# A note that is lost for another's sake is worse than one that stands beside it: the model must mean it, all the more
+# where the two have no word in common. Chosen on made-up conversations (tests/bench/LOG.md, 2026-11-23).
+LIKELY_ENOUGH = 0.3
+CERTAIN_ENOUGH = 0.9
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,17 @@ class NoteTaking:
         in_prompt = {segment.note_id for segment in receipt.prompt.segments}
         readable = {_gist(note.text): note for note in shelf if note.id in in_prompt and note.enabled}
         for line in new:
-            meant = line.replaces and self._likelihood_behind(line, receipt.completion) > LIKELY_ENOUGH
-            outdated = readable.get(_gist(line.replaces or "")) if meant else None
+            outdated = readable.get(_gist(line.replaces or ""))
+            if outdated and not self._meant(line, outdated, receipt.completion):
+                outdated = None
             note = self._store.add_note(line.text, "model", self._draft, (source,), self._outdates(outdated))
             self.written[note.id] = note
             self._on_the_way.add(note.id)
         return bool(new)
+
+    def _meant(self, line: WrittenNote, outdated: Note, completion: Completion) -> bool:
+        needed = LIKELY_ENOUGH if share_a_word(line.text, outdated.text) else CERTAIN_ENOUGH
+        return self._likelihood_behind(line, completion) > needed
 
     def _likelihood_behind(self, line: WrittenNote, completion: Completion) -> float:
         """The probability, when it was written, of all that stands behind a line's own words.
