@@ -8,14 +8,24 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
+_LOOK_SECONDS = 0.02
+
 
 class SparingBlocks(gr.Blocks):
     """Blocks that make anew only the components that an update names, and their routes once for all pages.
 
     Gradio makes all outputs of an event anew at each update, those that are skipped too, signatures inspected and all:
-    with forty outputs that kept the interpreter busy for a third of the time in which a reply was streamed. And it
-    makes the whole web app anew at the end of each page (both measured in tests/bench/LOG.md, 2026-11-23).
+    with forty outputs that kept the interpreter busy for a third of the time in which a reply was streamed. It makes
+    the whole web app anew at the end of each page. And it looks a thousand times a second whether there is something to
+    do, which took 7 % of a core while nobody was there (all measured in tests/bench/LOG.md, 2026-11-23).
     """
+
+    def queue(self, *args: Any, **settings: Any) -> SparingBlocks:
+        """As Blocks have it, but it looks fifty times a second for events."""
+        super().queue(*args, **settings)
+        self._queue.sleep_when_free = _LOOK_SECONDS
+        self._queue.progress_update_sleep_when_free = _LOOK_SECONDS
+        return self
 
     def begin_page(self, name: str, path: str) -> None:
         """What is built from here on stands on another page: `route`, without leaving the `with` for it."""
