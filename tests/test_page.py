@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import PATIENCE_MS, PHONE, Visitor
 from page_fixtures import UNHURRIED, receipt_of_last_turn, with_weights
