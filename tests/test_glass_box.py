@@ -65,27 +65,25 @@ def test_the_stored_ids_run_again_without_a_cache_give_the_same_reply(visitor, a
     expect(outcome).to_contain_text(f"{len(receipt['prompt']['token_ids']):,} tokens read, 0 from a cache")
 
 
-def test_a_replay_ends_when_another_turn_is_chosen_or_it_is_stopped(unhurried):
+def test_a_replay_holds_the_page_to_its_turn_until_it_is_stopped(unhurried):
     unhurried.open().set_longest_reply(60)
     for message in ("Tell me a long story about a river.", "Tell me a long story about the sea."):
         unhurried.say(message)
     page = unhurried.page
     unhurried.open(f"/glass?c={unhurried.conversation_id()}")
-    again, stop, outcome = (
+    again, turn, outcome = (
         page.get_by_role("button", name="Run these ids again"),
-        page.get_by_role("button", name="Stop"),
+        page.get_by_label("Turn", exact=True),
         page.locator("#replayed"),
     )
     again.click()
     expect(outcome).to_contain_text("Writing again")
-    page.get_by_label("Turn", exact=True).click()
-    page.get_by_role("option", name=re.compile("Turn 1")).click()
-    expect(again).to_be_visible()
-    expect(outcome).to_be_empty()
-    again.click()
-    expect(outcome).to_contain_text("Writing again")
-    stop.click()
+    expect(turn).to_be_disabled()
+    page.get_by_role("button", name="Stop").click()
     expect(outcome).to_contain_text(re.compile(r"Stopped after \d+ tokens. Until then the same ids came out"))
+    turn.click()
+    page.get_by_role("option", name=re.compile("Turn 1")).click()
+    expect(outcome).to_be_empty()
     expect(again).to_be_visible()
 
 

@@ -14,6 +14,7 @@ from chat.types import MAX_SEED, Sampling
 from chat.ui.frame import QUIETLY, Updates, alert, clicked, html_block, telling_errors
 from chat.ui.glass.look import Look, look_at
 from chat.ui.glass.next_word_view import choice_html, lowest, replies_html, reply_html
+from chat.ui.glass.picks import Picks
 from chat.ui.owner import owner_of
 from chat.ui.service import Service
 
@@ -22,10 +23,11 @@ LONGEST_AGAIN = 96
 
 
 class NextWordTab:
-    """Built inside the current tab. `turn` has the id of the turn that is looked at; `error` tells what went wrong."""
+    """Built inside the current tab. `picks` say which turn is looked at; `error` tells what went wrong."""
 
-    def __init__(self, service: Service, turn: gr.components.Component, error: gr.HTML) -> None:
+    def __init__(self, service: Service, picks: Picks, error: gr.HTML) -> None:
         self._service = service
+        self._picks = picks
         self._error = error
         gr.HTML(
             '<p class="quiet">The model gives every token of its vocabulary a probability, one is chosen, and it reads '
@@ -44,21 +46,18 @@ class NextWordTab:
             self.temperature = gr.Number(0.8, label="Temperature", step=0.1)
             self.ask = gr.Button("Ask again", elem_id="ask-again")
         self.replies = html_block(elem_id="replies")
-        self.outputs = [self.reply, self.choice, self.replies, self.ask]
-        self.reply.click(self.weigh, [turn], [self.reply, self.choice, error], **QUIETLY)
-        again = [self.replies, self.ask, error]
-        self.asking = self.ask.click(self.ask_again, [turn, self.count, self.temperature], again, **QUIETLY)
+        self.outputs = [self.reply, self.choice, self.replies]
+        self.reply.click(self.weigh, [picks.turn], [self.reply, self.choice, error], **QUIETLY)
+        again = [self.replies, self.ask, *picks.outputs, error]
+        self.ask.click(self.ask_again, [picks.turn, self.count, self.temperature], again, **QUIETLY)
 
     def failed(self, sentence: str) -> Updates:
         """Tell what went wrong above the tabs."""
-        return {self._error: alert(sentence), self.ask: gr.update(interactive=True)}
+        return {self._error: alert(sentence), **self._asking(False)}
 
     def shown(self, look: Look) -> Updates:
         """All of the tab, for another turn: it begins at the token that the model was least sure of."""
-        return self._at(look, lowest(look.receipt.completion.choices)) | {
-            self.replies: "",
-            self.ask: gr.update(interactive=True),
-        }
+        return self._at(look, lowest(look.receipt.completion.choices)) | {self.replies: ""}
 
     @telling_errors
     def weigh(self, event: gr.EventData, request: gr.Request, turn_id: str) -> Iterator[Updates]:
@@ -76,14 +75,17 @@ class NextWordTab:
         samplings = _seeds(receipt.sampling, count, temperature)
         replies: dict[int, Reply] = {}
         decode = self._service.model.encoder.decode
-        yield {self.replies: replies_html(samplings, replies, decode), self.ask: gr.update(interactive=False)}
+        yield {self.replies: replies_html(samplings, replies, decode), **self._asking(True)}
         try:
             for place, reply in ask_again(receipt, self._service.model, samplings, stop, owner):
                 replies[place] = reply
                 yield {self.replies: replies_html(samplings, replies, decode)}
         finally:
             stop.set()
-        yield {self.ask: gr.update(interactive=True), self._error: ""}
+        yield {self._error: "", **self._asking(False)}
+
+    def _asking(self, asking: bool) -> Updates:
+        return {self.ask: gr.update(interactive=not asking), **self._picks.held(asking)}
 
     def _at(self, look: Look, place: int) -> Updates:
         completion, spell = look.receipt.completion, self._service.model.encoder.token_texts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import gradio as gr
 
@@ -12,6 +11,7 @@ from chat.ui.frame import QUIETLY, Updates, alert, html_block, telling_errors, t
 from chat.ui.glass.look import Look, finished_turns, look_at, name_of
 from chat.ui.glass.next_word_tab import NextWordTab
 from chat.ui.glass.path_tab import PathTab
+from chat.ui.glass.picks import Picks
 from chat.ui.glass.prompt_tab import PromptTab
 from chat.ui.owner import owner_of
 from chat.ui.picker import choices_of, offered_first
@@ -35,23 +35,22 @@ class GlassPage:
             self._pick()
             with gr.Tabs(elem_id="tabs"):
                 with gr.Tab("Prompt"):
-                    self.prompt = PromptTab(service, self.turn, self.error)
+                    self.prompt = PromptTab(service, self.picks, self.error)
                 with gr.Tab("Next word"):
-                    self.next_word = NextWordTab(service, self.turn, self.error)
+                    self.next_word = NextWordTab(service, self.picks, self.error)
                 with gr.Tab("Path"):
                     self.path = PathTab()
         self.outputs = [self.conversation, self.turn, self.error]
         self.outputs += [*self.prompt.outputs, *self.next_word.outputs, *self.path.outputs]
         how = [self.prompt.view, self.prompt.words]
-        # What still runs for the turn of before would be shown under the new one.
-        anew: dict[str, Any] = {"cancels": [self.prompt.replaying, self.next_word.asking], **QUIETLY}
-        self.conversation.input(self.choose_conversation, [self.conversation, *how], self.outputs, **anew)
-        self.turn.input(self.choose_turn, [self.turn, *how], self.outputs, **anew)
+        self.conversation.input(self.choose_conversation, [self.conversation, *how], self.outputs, **QUIETLY)
+        self.turn.input(self.choose_turn, [self.turn, *how], self.outputs, **QUIETLY)
 
     def _pick(self) -> None:
         with gr.Row(elem_id="pick", elem_classes="tools"):
             self.conversation = gr.Dropdown([], label="Conversation")
             self.turn = gr.Dropdown([], label="Turn")
+        self.picks = Picks(self.conversation, self.turn)
         self.error = html_block(elem_id="error")
 
     def failed(self, sentence: str) -> Updates:

@@ -18,6 +18,7 @@ from chat.ui.conversation.screen import left_out_names
 from chat.ui.frame import QUIETLY, UPDATES_A_SECOND, Updates, alert, html_block, telling_errors
 from chat.ui.glass.difference_view import difference_html, found_html
 from chat.ui.glass.look import Look, look_at, name_of, receipts_of
+from chat.ui.glass.picks import Picks
 from chat.ui.glass.window_view import window_html
 from chat.ui.owner import owner_of
 from chat.ui.prompt_view import VIEWS, View, prompt_panel, segment_html
@@ -29,10 +30,11 @@ WITH_NONE = ("No other prompt", "")
 
 
 class PromptTab:
-    """Built inside the current tab. `turn` has the id of the turn that is looked at; `error` tells what went wrong."""
+    """Built inside the current tab. `picks` say which turn is looked at; `error` tells what went wrong."""
 
-    def __init__(self, service: Service, turn: gr.components.Component, error: gr.HTML) -> None:
+    def __init__(self, service: Service, picks: Picks, error: gr.HTML) -> None:
         self._service = service
+        self._picks = picks
         self._error = error
         self.window = html_block(elem_id="window")
         with gr.Row(elem_classes="tools"):
@@ -46,17 +48,16 @@ class PromptTab:
             self.run_again = gr.Button("Run these ids again", elem_id="replay")
             self.stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-replay")
         self.replayed = gr.HTML(elem_id="replayed", apply_default_css=False)
-        shown = [turn, self.view, self.against]
+        shown = [picks.turn, self.view, self.against]
         for choice in (self.view, self.against):
             choice.input(self.redraw, shown, [self.panel, error], **QUIETLY)
         found = [self.found, error]
         # Every receipt of the conversation is read: what was typed in between is passed over.
-        self.words.change(self.look_for, [turn, self.words], found, trigger_mode="always_last", **QUIETLY)
-        running = [self.replayed, self.run_again, self.stop]
-        self.outputs = [self.window, self.against, self.found, self.panel, self.take, *running]
-        running.append(error)
-        self.replaying = self.run_again.click(self.replay, [turn], running, **QUIETLY)
-        self.stop.click(self.end, [turn], None, **QUIETLY)
+        self.words.change(self.look_for, [picks.turn, self.words], found, trigger_mode="always_last", **QUIETLY)
+        running = [self.replayed, self.run_again, self.stop, *picks.outputs, error]
+        self.run_again.click(self.replay, [picks.turn], running, **QUIETLY)
+        self.stop.click(self.end, [picks.turn], None, **QUIETLY)
+        self.outputs = [self.window, self.against, self.found, self.panel, self.take, self.replayed]
 
     def failed(self, sentence: str) -> Updates:
         """Tell what went wrong above the tabs."""
@@ -72,7 +73,6 @@ class PromptTab:
             self.found: self._found(store, look, words),
             self.take: _take_along(look.receipt),
             self.replayed: "",
-            **self._running(False),
         }
 
     @telling_errors
@@ -107,7 +107,8 @@ class PromptTab:
         self._service.stop(owner_of(request), turn_id)
 
     def _running(self, running: bool) -> Updates:
-        return {self.run_again: gr.update(visible=not running), self.stop: gr.update(visible=running)}
+        buttons = {self.run_again: gr.update(visible=not running), self.stop: gr.update(visible=running)}
+        return buttons | self._picks.held(running)
 
     def _panel(self, store: PersonStore, look: Look, view: View, against: str) -> str:
         encoder, record = self._service.model.encoder, look.receipt.prompt
