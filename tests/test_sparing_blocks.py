@@ -55,3 +55,14 @@ def test_what_an_update_leaves_alone_is_not_made_anew() -> None:
     assert sent(gr.Blocks, NAMED_ONLY)[1] == {1, 2}, "Gradio does; if it no longer does, this room can go"
     assert sent(SparingBlocks, NAMED_ONLY)[1] == set()
     assert sent(SparingBlocks, {1: gr.update(visible=False)})[1] == {1}
+
+
+async def _queue(kind: type[gr.Blocks]) -> Any:
+    return kind(analytics_enabled=False).queue()._queue
+
+
+def test_the_queue_looks_less_often_by_settings_that_gradio_has():
+    usual, ours = (asyncio.run(_queue(kind)) for kind in (gr.Blocks, SparingBlocks))
+    assert vars(ours).keys() == vars(usual).keys()
+    assert ours.sleep_when_free > usual.sleep_when_free
+    assert ours.progress_update_sleep_when_free > usual.progress_update_sleep_when_free
