@@ -25,8 +25,8 @@ LONGEST_NOTES = 256
 NOTES_LABEL = "request for notes"
 # A note that is lost for another's sake is worse than one that stands beside it: the model must mean it, all the more
 # where the two have no word in common. Chosen on made-up conversations (tests/bench/LOG.md, 2026-11-23).
-LIKELY_ENOUGH = 0.3
-CERTAIN_ENOUGH = 0.9
+ENOUGH_WHERE_ALIKE = 0.3
+ENOUGH_WHERE_UNLIKE = 0.7
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class NoteTaking:
         return bool(new)
 
     def _meant(self, line: WrittenNote, outdated: Note, completion: Completion) -> bool:
-        needed = LIKELY_ENOUGH if share_a_word(line.text, outdated.text) else CERTAIN_ENOUGH
+        needed = ENOUGH_WHERE_ALIKE if share_a_word(line.text, outdated.text) else ENOUGH_WHERE_UNLIKE
         return self._likelihood_behind(line, completion) > needed
 
     def _likelihood_behind(self, line: WrittenNote, completion: Completion) -> float:

@@ -12,7 +12,7 @@ from time import perf_counter
 
 from browsing import CHROMIUM, Visitor
 from page_fixtures import chromium, receipt_of_last_turn
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from running_app import RunningApp
 
 _LONG = 400
@@ -20,10 +20,9 @@ _LONG = 400
 # Notes how long the reply's text was, and when it grew, by the page's own clock.
 _WATCH = """() => {
   window.grew = [];
-  let before = 0;
   new MutationObserver(() => {
     const now = document.querySelector("#live .text")?.innerText.length ?? 0;
-    if (now > before) { before = now; window.grew.push([performance.now(), now]); }
+    if (now > (window.grew.at(-1)?.[1] ?? 0)) window.grew.push([performance.now(), now]);
   }).observe(document.body, {childList: true, subtree: true, characterData: true});
 }"""
 
@@ -59,7 +58,11 @@ def _measure(model: str, data_dir: Path, rounds: int) -> Served:
             starts.append(perf_counter() - began)
     with RunningApp(Path(model), data_dir) as app, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM)
-        seen = [_chat(Visitor(browser, app.url)) for _ in range(rounds)]
+        visitor = Visitor(browser, app.url).open()
+        visitor.set_longest_reply(_LONG)
+        visitor.page.evaluate(_WATCH)
+        # A page that was opened just now is still busy with itself.
+        _, *seen = [_chat(visitor) for _ in range(rounds + 1)]
         browser.close()
         receipt = receipt_of_last_turn(app)
         peak = app.peak_rss()
@@ -82,11 +85,11 @@ def _seconds_of_imports() -> float:
 
 def _chat(visitor: Visitor) -> float:
     """Tokens a second as the page grew: of the reply's tokens the share that its text grew by while it was watched."""
-    visitor.open()
-    visitor.set_longest_reply(_LONG)
-    visitor.page.evaluate(_WATCH)
+    page = visitor.page
+    page.get_by_role("button", name="New chat").click()
+    expect(visitor.receipts).to_have_count(0)
+    page.evaluate("window.grew = []")
     visitor.say("Write a long story about a fox and a dog who travel around the world.")
-    (began, first), *_, (ended, last) = visitor.page.evaluate("window.grew")
+    (began, first), *_, (ended, last) = page.evaluate("window.grew")
     written = int(visitor.receipts.last.inner_text().split(" written")[0].rpartition("· ")[2].replace(",", ""))
-    visitor.context.close()
     return float(written * (last - first) / last / (ended - began) * 1000)
