@@ -84,7 +84,7 @@ def test_what_is_written_is_read_back_as_the_same_notes(notes):
 @pytest.mark.parametrize(
     ("one", "other", "shared"),
     [
-        ("The user swims in Lago di Ledro.", "The lake for a SWIM is Bled.", True),
+        ("The user’s choir rehearses on Mondays.", "REHEARSALS are on Fridays.", True),
         ("Quirin’s godparent is Oisín.", "Oisín wears number 23.", True),
         ("The user's boat is called Kon-Tiki.", "The user's wifi is called Mirabelle.", False),
         ("It is.", "It is.", False),

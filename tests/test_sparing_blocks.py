@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 import pytest
 
 from chat.ui.sparing_blocks import SparingBlocks
 
+T = TypeVar("T")
 NAMED_ONLY = {0: "<p>now</p>"}
 
 
@@ -27,11 +29,15 @@ async def _sent(kind: type[gr.Blocks], update: Any) -> tuple[list[Any], set[int]
     return told, {place for place, output in enumerate(outputs) if state[output._id] is not output}
 
 
+def in_a_loop(work: Coroutine[Any, Any, T]) -> T:
+    """What comes of it, in a thread of its own: where a browser was driven, this one has a loop that never ends."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
 def sent(kind: type[gr.Blocks], update: Any) -> tuple[list[Any], set[int]]:
     """What an event with three outputs sends for an update of some of them, and the places of those made anew."""
-    # In a thread of its own: where a browser was driven, this one has an event loop that never ends.
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, _sent(kind, update)).result()
+    return in_a_loop(_sent(kind, update))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +68,7 @@ async def _queue(kind: type[gr.Blocks]) -> Any:
 
 
 def test_the_queue_looks_less_often_by_settings_that_gradio_has():
-    usual, ours = (asyncio.run(_queue(kind)) for kind in (gr.Blocks, SparingBlocks))
+    usual, ours = (in_a_loop(_queue(kind)) for kind in (gr.Blocks, SparingBlocks))
     assert vars(ours).keys() == vars(usual).keys()
     assert ours.sleep_when_free > usual.sleep_when_free
     assert ours.progress_update_sleep_when_free > usual.progress_update_sleep_when_free
