@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-_LOOK_SECONDS = 0.02
+_LOOK_SECONDS = 0.005
 
 
 class SparingBlocks(gr.Blocks):
@@ -21,7 +21,7 @@ class SparingBlocks(gr.Blocks):
     """
 
     def queue(self, *args: Any, **settings: Any) -> SparingBlocks:
-        """As Blocks have it, but it looks fifty times a second for events."""
+        """As Blocks have it, but it looks two hundred times a second for events."""
         super().queue(*args, **settings)
         self._queue.sleep_when_free = _LOOK_SECONDS
         self._queue.progress_update_sleep_when_free = _LOOK_SECONDS
