@@ -9,6 +9,8 @@ import gradio as gr
 from gradio.blocks import Block
 
 _LOOK_SECONDS = 0.005
+# No event of ours tells its progress Gradio's way.
+_PROGRESS_SECONDS = 0.1
 
 
 class SparingBlocks(gr.Blocks):
@@ -24,7 +26,7 @@ class SparingBlocks(gr.Blocks):
         """As Blocks have it, but it looks two hundred times a second for events."""
         super().queue(*args, **settings)
         self._queue.sleep_when_free = _LOOK_SECONDS
-        self._queue.progress_update_sleep_when_free = _LOOK_SECONDS
+        self._queue.progress_update_sleep_when_free = _PROGRESS_SECONDS
         return self
 
     def begin_page(self, name: str, path: str) -> None:
