@@ -17,6 +17,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
+from warnings import filterwarnings
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: it asks then
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -103,6 +104,8 @@ def _server(settings: Settings, database: Database) -> Server:
     from chat.weights.artifact import artifact_of
     from chat.weights.card import shipped_card
 
+    # What Gradio imports for sound says so where that is not installed.
+    filterwarnings("ignore", "Couldn't find ffmpeg", RuntimeWarning)
     console = Console(stderr=True, soft_wrap=True)
     loaded = _load(settings, console.print, settings.precision)
     with ThreadPoolExecutor(1) as pool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,20 +24,3 @@ class NoteWriting:
     request: str
     notes_in: Callable[[str], tuple[WrittenNote, ...]]
     written: Callable[[tuple[WrittenNote, ...]], str]
-
-
-def share_a_word(one: str, other: str) -> bool:
-    """Whether two notes have a word in common, by its first letters, that may say what they are about."""
-    return not _telling_words(one).isdisjoint(_telling_words(other))
-
-
-_STEM = 5
-_SAYS_NOTHING = """
-    a an and are as at be by called for from has have in is it its name named of on s that the this to user was
-    will with
-"""
-
-
-def _telling_words(text: str) -> set[str]:
-    words = re.findall(r"[^\W_]+", text.casefold())
-    return {word[:_STEM] for word in words if word not in _SAYS_NOTHING.split()}

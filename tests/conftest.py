@@ -118,8 +118,8 @@ class WatchedModel:
     """A model with a watcher at its door.
 
     It notes the ids of each forward pass and the logits that came of them, and it can be held there, or made to do
-    something else first: `before` is called with the number of the pass, counted from 0. `rigged` has the token that
-    a pass must lead to. In everything else it is the model.
+    something else first: `before` is called with the number of the pass, counted from 0. `rigged` has the tokens that
+    a pass must lead to, each as likely as the others. In everything else it is the model.
     """
 
     def __init__(self, model: Any) -> None:
@@ -127,7 +127,7 @@ class WatchedModel:
         self.handed: list[tuple[int, ...]] = []
         self.logits: list[torch.Tensor] = []
         self.before: Callable[[int], None] = lambda _number: None
-        self.rigged: dict[int, int] = {}
+        self.rigged: dict[int, tuple[int, ...]] = {}
         self.held = threading.Event()
         self._open = threading.Event()
         self._open.set()
@@ -153,7 +153,7 @@ class WatchedModel:
         self.before(number)
         output = self.model(input_ids=input_ids, **options)
         if number in self.rigged:
-            output.logits[0, -1, self.rigged[number]] = SURE
+            output.logits[0, -1, list(self.rigged[number])] = SURE
         self.logits.append(output.logits[0, -1].clone())
         return output
 

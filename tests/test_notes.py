@@ -3,7 +3,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chat.errors import InputError
-from chat.note_writing import WrittenNote, share_a_word
+from chat.note_writing import WrittenNote
+from chat.ui.note_likeness import share_a_word
 from memory.notes import MAX_NOTE_CHARACTERS, MAX_NOTES_IN_A_REPLY, NOTES_REQUEST, checked_note, notes_in, written
 
 TEXTS = st.from_regex(r"(The|Ada|Ünal) ([\w.,:'()\[\]-]+ ){0,9}[\w.)\]]+", fullmatch=True).filter(

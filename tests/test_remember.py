@@ -29,19 +29,20 @@ class Writer:
     """Reads these notes out of the next reply, and `later` out of those behind it, one by one.
 
     `meanwhile` is what a person does before that. With `beginnings`, so many characters of the reply are a note that
-    replaces one, and the rest of the reply is what says so.
+    replaces the one `named`, and the rest of the reply is what says so.
     """
 
     def __init__(self) -> None:
         self.wrote: tuple[WrittenNote, ...] = ()
         self.later: list[WrittenNote] = []
         self.beginnings = 0
+        self.named = BERGEN
         self.meanwhile: Callable[[], object] = lambda: None
 
     def notes_in(self, reply: str) -> tuple[WrittenNote, ...]:
         self.meanwhile()
         if self.beginnings:
-            return (WrittenNote(reply[: self.beginnings], BERGEN),)
+            return (WrittenNote(reply[: self.beginnings], self.named),)
         wrote, self.wrote = self.wrote, (self.later.pop(0),) if self.later else ()
         return wrote
 
@@ -114,12 +115,25 @@ def test_a_replacement_that_the_model_thought_unlikely_is_not_made(
     (unsure,) = remember()
     assert unsure.replaces is None, "a random model is sure of no token"
     assert old in store.load_notes()
-    store.delete_note(unsure.id)
+
+
+@pytest.mark.parametrize(
+    ("named", "choices", "goes"),
+    [("xxxxx is here.", 2, True), ("xxxxx is here.", 4, False), (BERGEN, 2, False), (BERGEN, 1, True)],
+)
+def test_a_note_goes_for_one_that_shares_no_word_only_if_the_model_is_surer(
+    remember: Remember, store: OwnerStore, writer: Writer, watched: WatchedModel, local_model: LocalModel,
+    named: str, choices: int, goes: bool,
+) -> None:  # fmt: skip
+    x = next(token_id for token_id in range(999) if local_model.encoder.decode((token_id,)) == "x")
     first = len(watched.handed)
-    # From here on each pass leads to one and the same token, and to no other.
-    watched.rigged = dict.fromkeys(range(first, first + 600), 70)
-    (sure,) = remember()
-    assert sure.replaces == old.id
+    # All that is written is one letter; in its midst stand so many as good as each other.
+    watched.rigged = dict.fromkeys(range(first, first + 600), (x,)) | {first + 100: tuple(range(x, x + choices))}
+    old = store.add_note(named)
+    writer.beginnings, writer.named = 5, named
+    (new,) = remember()
+    assert new.text == "xxxxx"
+    assert new.replaces == (old.id if goes else None)
 
 
 @pytest.mark.parametrize("named", ["the USER lives in bergen", "  The user\tlives  in Bergen . ", BERGEN])

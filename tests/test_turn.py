@@ -210,7 +210,7 @@ def test_a_reply_stops_where_the_model_was_taught_to_and_the_stop_token_is_no_te
     watched = WatchedModel(loaded.model)
     model = start_model(replace(loaded, model=watched))  # type: ignore[arg-type]
     stop_id = loaded.tokenizer.convert_tokens_to_ids(end)
-    watched.rigged[5] = stop_id
+    watched.rigged[5] = (stop_id,)
     *_, done = run_turn(TurnRequest(conversation, MESSAGE, None), store, model, threading.Event())
     model.close()
     assert isinstance(done, Done)

@@ -15,9 +15,10 @@ from math import prod
 
 from chat.errors import EngineError
 from chat.local_model import LocalModel
-from chat.note_writing import EXCHANGES_READ_FOR_NOTES, NoteWriting, WrittenNote, share_a_word
+from chat.note_writing import EXCHANGES_READ_FOR_NOTES, NoteWriting, WrittenNote
 from chat.turn import Done, TurnEvent, TurnRequest, run_turn
 from chat.types import Completion, Note, PastTurn, Receipt
+from chat.ui.note_likeness import gist, share_a_word
 from chat.ui.store import PersonStore
 
 # A reply of notes is a handful of lines.
@@ -101,13 +102,13 @@ class NoteTaking:
         """Save what is neither in use nor waiting for review already; whether there was any."""
         lines = self._note_writing.notes_in(_whole_lines(receipt.completion))
         shelf = self._store.notes()
-        known = {_gist(note.text) for note in shelf if note.enabled or note.draft}
-        new = [line for line in lines if _gist(line.text) not in known]
+        known = {gist(note.text) for note in shelf if note.enabled or note.draft}
+        new = [line for line in lines if gist(line.text) not in known]
         # Only a note in this prompt can be replaced: the model has read no other, and may fit one only by chance.
         in_prompt = {segment.note_id for segment in receipt.prompt.segments}
-        readable = {_gist(note.text): note for note in shelf if note.id in in_prompt and note.enabled}
+        readable = {gist(note.text): note for note in shelf if note.id in in_prompt and note.enabled}
         for line in new:
-            outdated = readable.get(_gist(line.replaces or ""))
+            outdated = readable.get(gist(line.replaces or ""))
             if outdated and not self._meant(line, outdated, receipt.completion):
                 outdated = None
             note = self._store.add_note(line.text, "model", self._draft, (source,), self._outdates(outdated))
@@ -143,11 +144,6 @@ class NoteTaking:
         if self.written.pop(outdated.id, None):
             self._store.delete_note(outdated.id)
         return outdated.replaces
-
-
-def _gist(text: str) -> str:
-    """A note's text as it is compared with another: in one case, with single blanks, without a full stop at its end."""
-    return " ".join(text.casefold().split()).removesuffix(".").rstrip()
 
 
 def _whole_lines(completion: Completion) -> str:
