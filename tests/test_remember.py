@@ -108,7 +108,7 @@ def test_a_draft_that_names_a_saved_note_leaves_it_on_until_it_is_kept(remember:
 
 
 def test_a_replacement_that_the_model_thought_unlikely_is_not_made(
-    remember: Remember, store: OwnerStore, writer: Writer, watched: WatchedModel
+    remember: Remember, store: OwnerStore, writer: Writer
 ) -> None:
     old = store.add_note(BERGEN)
     writer.beginnings = 3

@@ -23,6 +23,7 @@ from chat.engine.events import Event, Finished, Queued
 from chat.engine.forward import forward_of
 from chat.engine.generation import Generation, Request
 from chat.engine.prefix_cache import PrefixCache
+from chat.engine.sampling import make_ready
 from chat.errors import EngineError
 from chat.types import Sampling
 
@@ -53,6 +54,7 @@ class Engine:
         max_running: int = MAX_RUNNING,
     ) -> None:
         self._forward = forward_of(model)
+        make_ready()
         self._stop_token_ids = stop_token_ids
         self._max_running = max_running
         self._prefix_cache = prefix_cache or PrefixCache(exact=self._forward.exact)

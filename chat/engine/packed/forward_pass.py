@@ -6,7 +6,7 @@ ended the one before.
 """
 
 # numba infers the types of these functions from the values that they are called with.
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, call-arg"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, call-arg, var-annotated"
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from chat.engine.packed.vectors import (
     MOST_QUERIES,
     exponentials,
     gate,
+    greatest,
     mixture,
     product,
     put_half,
@@ -280,8 +281,8 @@ def _attend_tile(thread, layer, head, start, end, shape, weights, rows, scratch)
 @njit(nogil=True, cache=True, fastmath=True)
 def _softmax(weights, count, filled):
     """Softmax of the first `count`, in place; zero behind them."""
-    largest = np.float32(-np.inf)
-    for at in range(count):
+    largest = greatest(weights.ctypes.data, count // LANES)
+    for at in range(count // LANES * LANES, count):
         largest = max(largest, weights[at])
     exponentials(weights.ctypes.data, largest, (count + LANES - 1) // LANES)
     total = np.float32(0)

@@ -11,6 +11,7 @@ A `tile` is the rows that one pass over the weights (or keys, or values) serves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -187,6 +188,22 @@ def exponentials(context: Any, values: Any, largest: Any, blocks: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.intp, types.float32, types.intp), generate
+
+
+@intrinsic
+def greatest(context: Any, values: Any, blocks: Any) -> Any:
+    """The greatest of so many blocks of sixteen numbers; compilers take one after the other."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = Code(builder)
+        values, blocks = args
+        lanes = cgutils.alloca_once_value(builder, numbers(-math.inf))
+        with cgutils.for_range(builder, blocks) as loop:
+            here = code.floats(code.at(values, loop.index, 4 * LANES))
+            builder.store(code.each("maxnum", builder.load(lanes), here), lanes)
+        return code.across("fmax", builder.load(lanes))
+
+    return types.float32(types.intp, types.intp), generate
 
 
 @intrinsic
