@@ -11,7 +11,7 @@ import torch
 from conftest import ignore
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from chat.packed_model import pack_model
+from chat.packing import pack_model
 from chat.types import Note
 from chat.ui.model.artifact_view import (
     checked_again,
@@ -53,17 +53,22 @@ def test_the_parts_add_up_to_the_parameters_of_the_receipts_and_the_tensors_to_t
     assert layers == set(range(loaded.model.config.num_hidden_layers))
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize(("bits", "rank"), [(8, 0), (4, 0), (4, 8)])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("biases", [True, False])
 def test_a_packed_models_weights_are_counted_once_though_it_holds_more_numbers(
-    bits: int, tied: bool, biases: bool
+    bits: int, rank: int, tied: bool, biases: bool
 ) -> None:
     model = LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=tied, attention_bias=biases))
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.constant_(parameter, 0.5)
-    whole, packed = held_tensors(model), held_tensors(pack_model(model.eval(), bits))
+    layers = {name: layer for name, layer in model.named_modules() if rank and name.endswith("proj")}
+    adapter = {
+        name: (torch.ones(rank, layer.in_features), torch.ones(layer.out_features, rank))
+        for name, layer in layers.items()
+    }
+    whole, packed = held_tensors(model), held_tensors(pack_model(model.eval(), bits, adapter))
     assert counts(packed) == counts(whole)
     assert sum(tensor.nbytes for tensor in packed) < sum(tensor.nbytes for tensor in whole)
 

@@ -10,7 +10,8 @@ import pytest
 
 from chat.engine import Engine, Finished, PrefixCache, TokenChosen
 from chat.engine.lookup import PromptLookup
-from chat.packed_model import PackedModel, pack_model
+from chat.packed_model import PackedModel
+from chat.packing import pack_model
 from chat.types import Sampling
 from chat.weights import LoadedModel
 

@@ -1,8 +1,9 @@
-"""Packed models: 8-bit weights, close to the model that was packed, and the same bits however the work is cut."""
+"""Packed models: close to the model that was packed, and the same bits however the work is cut."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,11 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from gguf import GGUFReader
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from chat.engine.packed.packed_forward import PackedForward
 from chat.errors import WeightsError
-from chat.packed_model import is_packable, open_packed, pack_model
+from chat.packed_model import PackedModel, open_packed
+from chat.packing import is_packable, pack_model
 from chat.processor import multiplies_bytes
 from chat.weights import LoadedModel, fingerprint, load_model
 from chat.weights.packed import Checkpoint, keep_packed, read_packed
@@ -37,6 +40,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "qwen 2": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE, tie_word_embeddings=True)),
     "qwen 3": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=48)),
 }
+HOW = ("8 bits", "4 bits", "4 bits and an adapter")
 IDS = torch.randint(0, 304, (700,), generator=torch.Generator().manual_seed(1)).tolist()
 
 CHECKPOINT = Checkpoint(ContextLimits(own=2048, fixed=None), end_of_sequence_ids=(3, 5))
@@ -50,6 +54,25 @@ def model(request: pytest.FixtureRequest) -> Any:
         if name.endswith(("bias", "norm.weight")):
             torch.nn.init.normal_(parameter, mean=1.0, std=0.3)
     return made.eval().requires_grad_(False)
+
+
+def packed_as(how: str, model: Any) -> PackedModel:
+    """In 8 bits, in 4, or in 4 with an adapter beside the weights, whose rank fills no group."""
+    if how != "4 bits and an adapter":
+        return pack_model(model, int(how[0]))
+    return pack_model(model, 4, some_adapter(model, rank=20))
+
+
+def some_adapter(model: Any, rank: int, size: float = 0.1) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    chance = torch.Generator().manual_seed(3)
+    linear = {name: layer for name, layer in model.named_modules() if name.endswith("proj")}
+    return {
+        name: (
+            size * torch.randn(rank, layer.in_features, generator=chance),
+            size * torch.randn(layer.out_features, rank, generator=chance),
+        )
+        for name, layer in linear.items()
+    }
 
 
 def logits_after(forward: PackedForward, *blocks: list[int]) -> torch.Tensor:
@@ -82,7 +105,9 @@ def test_the_packed_default_model_mostly_takes_the_same_next_token_through_a_lon
     assert relative_error(found, expected) < 0.06
 
 
-def test_four_bits_of_four_bits_lose_nothing() -> None:
+@pytest.fixture
+def in_four_bits() -> Any:
+    """A model whose weights are whole steps of 4 bits."""
     torch.manual_seed(2)
     model: Any = MAKERS["llama with biases"]().eval().requires_grad_(False)
     for name, weight in model.named_parameters():
@@ -92,15 +117,45 @@ def test_four_bits_of_four_bits_lose_nothing() -> None:
             codes[..., 0], codes[..., 17] = 0, 15
             # Powers of two, so that scale and least weight are exact in 16 bits.
             weight.copy_((codes * 2.0**-6 - 0.125).view(rows, columns))
-    four, eight = (logits_after(PackedForward(pack_model(model, bits), 2), IDS[:60]) for bits in (4, 8))
-    expected = model(torch.tensor([IDS[:60]])).logits[0, -1]
+    return model
+
+
+def test_four_bits_of_four_bits_lose_nothing(in_four_bits: Any) -> None:
+    four, eight = (logits_after(PackedForward(pack_model(in_four_bits, bits), 2), IDS[:60]) for bits in (4, 8))
+    expected = in_four_bits(torch.tensor([IDS[:60]])).logits[0, -1]
     # What is left comes of the inputs, which are in 8 bits in both.
     assert relative_error(four, expected) < 1.2 * relative_error(eight, expected)
 
 
-@pytest.mark.parametrize("bits", [8, 4])
-def test_blocks_and_steps_give_the_same_bits(model: Any, bits: int) -> None:
-    forward = PackedForward(pack_model(model, bits), threads=2)
+def test_beside_weights_of_four_bits_an_adapter_that_is_smaller_than_their_steps_is_kept(in_four_bits: Any) -> None:
+    before = in_four_bits(torch.tensor([IDS[:60]])).logits[0, -1]
+    adapter = some_adapter(in_four_bits, rank=8, size=0.03)
+    for name, (down, up) in adapter.items():
+        in_four_bits.get_submodule(name).weight += up @ down
+    expected = in_four_bits(torch.tensor([IDS[:60]])).logits[0, -1]
+    beside, within = (
+        logits_after(PackedForward(pack_model(in_four_bits, 4, kept), 2), IDS[:60]) for kept in (adapter, None)
+    )
+    assert relative_error(before, expected) > 4 * relative_error(beside, expected)
+    assert relative_error(within, expected) > 4 * relative_error(beside, expected)
+
+
+def test_the_default_models_four_bit_blocks_are_packed_as_they_came(weights_data_dir: Path) -> None:
+    packed: Any = load_model("smollm2", weights_data_dir, None, lambda _line: None, "int4").model
+    (gguf,) = (weights_data_dir / "models").glob("*.gguf")
+    tensors = {tensor.name: torch.from_numpy(tensor.data.copy()) for tensor in GGUFReader(gguf).tensors}
+    for layer in range(packed.shape.layers):
+        blocks = tensors[f"blk.{layer}.ffn_down.weight"].unflatten(1, (-1, 20))
+        scales, codes = blocks[..., :4].contiguous().view(torch.float16), blocks[..., 4:]
+        ours = packed.get_buffer(f"layers.{layer}.down.codes").permute(0, 3, 1, 2, 4).reshape(codes.shape)
+        assert torch.equal(ours, codes)
+        ours = packed.get_buffer(f"layers.{layer}.down.scales").permute(0, 3, 1, 2).reshape(scales.shape)
+        assert torch.equal(ours, scales)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_blocks_and_steps_give_the_same_bits(model: Any, how: str) -> None:
+    forward = PackedForward(packed_as(how, model), threads=2)
     in_blocks = logits_after(forward, *(IDS[start : start + 128] for start in range(0, 700, 128)))
     cache = forward.new_cache()
     forward.read(IDS[:100], cache)
@@ -109,8 +164,9 @@ def test_blocks_and_steps_give_the_same_bits(model: Any, bits: int) -> None:
     assert torch.equal(in_blocks, in_steps)
 
 
-def test_a_step_for_several_gives_each_the_bits_that_it_gets_alone(model: Any) -> None:
-    forward = PackedForward(pack_model(model), threads=2)
+@pytest.mark.parametrize("how", HOW)
+def test_a_step_for_several_gives_each_the_bits_that_it_gets_alone(model: Any, how: str) -> None:
+    forward = PackedForward(packed_as(how, model), threads=2)
     prompts = [IDS[:5], IDS[5:70], IDS[70:90], IDS[90:91], IDS[200:300]]
     caches, alone = [forward.new_cache() for _ in prompts], []
     for prompt, cache in zip(prompts, caches, strict=True):
@@ -121,8 +177,9 @@ def test_a_step_for_several_gives_each_the_bits_that_it_gets_alone(model: Any) -
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-def test_the_number_of_threads_changes_no_bit(model: Any, threads: int) -> None:
-    packed = pack_model(model)
+@pytest.mark.parametrize("how", HOW)
+def test_the_number_of_threads_changes_no_bit(model: Any, how: str, threads: int) -> None:
+    packed = packed_as(how, model)
     one, several = (PackedForward(packed, count) for count in (1, threads))
     assert torch.equal(logits_after(one, IDS[:90]), logits_after(several, IDS[:90]))
 
@@ -139,7 +196,7 @@ def test_what_is_cut_from_one_cache_goes_on_in_another(model: Any) -> None:
 
 def test_without_the_processors_own_byte_products_the_bits_are_the_same(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    packed = pack_model(MAKERS["llama"]().eval())
+    packed = packed_as("4 bits and an adapter", MAKERS["llama"]().eval().requires_grad_(False))
     packed.save(tmp_path / "packed.safetensors", {})
     narrow = {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+f16c,+sse4.2"}
     lines = (
@@ -159,8 +216,9 @@ def test_without_the_processors_own_byte_products_the_bits_are_the_same(tmp_path
     assert relative_error(torch.load(tmp_path / "logits"), expected) < 1e-5
 
 
-def test_the_fingerprint_covers_every_byte_that_is_used(model: Any) -> None:
-    packed = pack_model(model)
+@pytest.mark.parametrize("how", HOW)
+def test_the_fingerprint_covers_every_byte_that_is_used(model: Any, how: str) -> None:
+    packed = packed_as(how, model)
     before = fingerprint(packed)
     forward = PackedForward(packed, threads=1)
     logits = logits_after(forward, IDS[:3])
@@ -221,9 +279,13 @@ def test_a_model_is_packed_once_and_then_mapped_in(tiny_llama_dir: Path, tmp_pat
     assert kept.stat().st_mtime_ns == made
 
 
-def test_auto_packs_where_the_processor_multiplies_bytes(tiny_llama_dir: Path, tmp_path: Path) -> None:
+def test_auto_packs_where_the_processor_multiplies_bytes(
+    tiny_llama_dir: Path, tmp_path: Path, weights_data_dir: Path
+) -> None:
     loaded = load_model(str(tiny_llama_dir), tmp_path, None, lambda _line: None, "auto")
     assert loaded.info.dtype == ("int8" if multiplies_bytes() else "float32")
+    bundled = load_model("smollm2", weights_data_dir, None, lambda _line: None, "auto")
+    assert bundled.info.dtype == ("int4" if multiplies_bytes() else "float32")
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", "float32"), ("bf16", "bfloat16")])
@@ -257,7 +319,7 @@ def test_nothing_is_packed_for_another_device_than_the_cpu(tiny_llama_dir: Path,
 def test_a_file_of_another_layout_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "packed.safetensors"
     pack_model(MAKERS["llama"]()).save(path, {})
-    path.write_bytes(path.read_bytes().replace(b'"layout":"2"', b'"layout":"0"'))
+    path.write_bytes(re.sub(b'"layout":"[0-9]"', b'"layout":"0"', path.read_bytes()))
     assert open_packed(path) is None
 
 

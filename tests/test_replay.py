@@ -12,7 +12,7 @@ from conftest import WatchedModel
 from chat.engine import Engine, Prefilling, TokenChosen
 from chat.errors import InputError
 from chat.local_model import LocalModel
-from chat.packed_model import pack_model
+from chat.packing import pack_model
 from chat.replay import Reply, ask_again, replay, weigh_reply
 from chat.turn import Done, TurnRequest, run_turn
 from chat.types import RECEIPT, Receipt, Sampling

@@ -106,6 +106,10 @@ def _in_packed(model: PackedModel, name: str, tensor: Tensor) -> tuple[int, str]
     """How many of the model's weights a packed model's tensor holds, and in what form."""
     product, _, last = name.rpartition(".")
     match last:
+        case "codes" if "lora" in product:
+            return 0, "8-bit codes of the adapter"
+        case "scales" | "bias" if "lora" in product:
+            return 0, f"{'scales' if last == 'scales' else 'zeros'} beside them"
         case "codes" if model.bits(product) == 4:
             return 2 * tensor.numel(), "4-bit codes, two a byte"
         case "codes":

@@ -68,7 +68,7 @@ def load_model(
     bundled = BUNDLED.get(name)
     folder = ensure_unpacked(bundled, data_dir, report, whole=False) if bundled else _folder_of(name, report)
     shown = bundled.id if bundled else name
-    packing = partial(packing_for, precision, device, data_dir, shown)
+    packing = partial(packing_for, precision, device, data_dir, shown, bundled)
     with quiet_transformers():
         kept = _kept(packing(_sources(folder)))
         if bundled and not kept:

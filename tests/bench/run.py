@@ -23,7 +23,7 @@ from rich.progress import track
 from rich.table import Table
 from runners import Apart, LlamaCpp, Ours, PlainGenerate, Speed, of_several
 
-from chat.config import BASE_MODEL, Precision, Settings
+from chat.config import BASE_MODEL, DEFAULT_MODEL, Precision, Settings
 from chat.engine.prefix_cache import DEFAULT_MAX_BYTES
 from chat.weights import LoadedModel, load_model
 
@@ -37,7 +37,7 @@ def main() -> int:
     """Measure, print the table, write the figures."""
     flags = _parser().parse_args()
     console = Console()
-    packed = load_model(BASE_MODEL, flags.data_dir, None, console.print, flags.precision)
+    packed = load_model(DEFAULT_MODEL, flags.data_dir, None, console.print, flags.precision)
     text = _text(packed)
     alone = _side_by_side(flags, text)
     figures = {
@@ -69,8 +69,8 @@ def _text(loaded: LoadedModel) -> list[int]:
     return (ids * (max(HISTORIES) // len(ids) + 2))[: max(HISTORIES) + 100]
 
 
-def _ours(precision: Precision, data_dir: Path) -> Ours:
-    return Ours(load_model(BASE_MODEL, data_dir, None, print, precision))
+def _ours(model: str, precision: Precision, data_dir: Path) -> Ours:
+    return Ours(load_model(model, data_dir, None, print, precision))
 
 
 def _plain_generate(data_dir: Path) -> PlainGenerate:
@@ -78,10 +78,14 @@ def _plain_generate(data_dir: Path) -> PlainGenerate:
 
 
 def _side_by_side(flags: argparse.Namespace, text: Sequence[int]) -> dict[tuple[str, int], Speed]:
-    """Each runner at each length of context, in turn, several times."""
+    """Each runner at each length of context, in turn, several times.
+
+    The untuned model is the one that the others run too; what people chat with has the adapter beside it.
+    """
     gguf = next((flags.data_dir / "models").glob("*.gguf"))
     runners = {
-        "marginalia": Apart(partial(_ours, flags.precision, flags.data_dir)),
+        "marginalia": Apart(partial(_ours, BASE_MODEL, flags.precision, flags.data_dir)),
+        "marginalia, tuned": Apart(partial(_ours, DEFAULT_MODEL, flags.precision, flags.data_dir)),
         "llama.cpp": Apart(partial(LlamaCpp, gguf, max(CONTEXTS) + WRITTEN)),
         "transformers": Apart(partial(_plain_generate, flags.data_dir)),
     }
@@ -141,7 +145,7 @@ def _together(packed: LoadedModel, text: Sequence[int], rounds: int) -> dict[str
 
 
 def _served(packed: LoadedModel, flags: argparse.Namespace) -> dict[str, Any]:
-    found = served.measure(BASE_MODEL, flags.data_dir, flags.rounds)
+    found = served.measure(DEFAULT_MODEL, flags.data_dir, flags.rounds)
     ours = Ours(packed)
     alone = [ours.request(found.prompt, found.reply_tokens, 0, found.temperature)[1] for _ in range(flags.rounds)]
     ours.close()

@@ -1,7 +1,7 @@
 """The forward pass of packed models: compiled for this processor, one function a pass.
 
 `instructions` has the processor's vector instructions, `vectors` the few loops that are written in them, `barrier`
-where threads meet, `forward_pass` the arithmetic of a pass in their terms, `packed_forward` what the engine sees.
+where threads meet, `products` the weights, `forward_pass` all of a pass, `packed_forward` what the engine sees.
 """
 
 import hashlib

@@ -18,16 +18,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from chat.engine.packed.barrier import meet
+from chat.engine.packed.products import InBytes, lower, multiply, put_bytes, share
 from chat.engine.packed.vectors import (
     MOST_QUERIES,
     exponentials,
     gate,
     greatest,
     mixture,
-    product,
     put_half,
     scores,
-    to_bytes,
 )
 from chat.packed_model import GROUP, LANES
 
@@ -35,12 +34,12 @@ from chat.packed_model import GROUP, LANES
 class Weights(NamedTuple):
     """Where the weights lie.
 
-    `products` has the addresses of codes, scales and bias, and the bits, for four products a layer and then the
-    vocabulary's. `norms`: (layers, 2, width); `head_norms`: (layers, 2, head size), or no layers where there are none.
+    `products`: (products, 3), four a layer and then the vocabulary's, each with the two matrices of the adapter beside
+    it. `norms`: (layers, 2, width); `head_norms`: (layers, 2, head size), or no layers where there are none.
     `cos` and `sin`: (positions, half of the head size).
     """
 
-    products: NDArray[np.int64]
+    products: NDArray[np.void]
     norms: NDArray[np.float32]
     head_norms: NDArray[np.float32]
     last_norm: NDArray[np.float32]
@@ -61,16 +60,20 @@ class Rows(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Room for what lies between the parts; the first index of the last three is the thread's."""
+    """Room for what lies between the parts.
+
+    `inputs` are everybody's; the first index of `lowered` is the thread's and the linear layer's, that of the rest the
+    thread's.
+    """
 
     joined: NDArray[np.float32]
     attended: NDArray[np.float32]
     gated: NDArray[np.float32]
     inner: NDArray[np.float32]
     added: NDArray[np.float32]
-    codes: NDArray[np.int8]
-    scales: NDArray[np.float32]
-    offsets: NDArray[np.int32]
+    inputs: InBytes
+    lowered: InBytes
+    low: NDArray[np.float32]
     normed: NDArray[np.float32]
     queries: NDArray[np.float32]
     weightings: NDArray[np.float32]
@@ -80,11 +83,10 @@ class Scratch(NamedTuple):
 def run(thread, threads, arrivals, shape, weights, rows, scratch):
     """A thread's part of a forward pass. `arrivals` is the address where the threads meet."""
     tokens = rows.hidden.shape[0]
-    width = (shape.heads + 2 * shape.key_heads) * shape.head_size
     for layer in range(shape.layers):
         _prepare_normed(thread, threads, rows.hidden, weights.norms[layer, 0], shape.epsilon, scratch)
         meet(arrivals, threads)
-        _multiply(thread, threads, weights.products[4 * layer], shape.width, tokens, scratch, scratch.joined, 0, width)
+        _join(thread, threads, weights.products[4 * layer], shape, tokens, scratch)
         meet(arrivals, threads)
         _remember(thread, threads, layer, shape, weights, rows, scratch)
         meet(arrivals, threads)
@@ -92,7 +94,7 @@ def run(thread, threads, arrivals, shape, weights, rows, scratch):
         meet(arrivals, threads)
         _prepare(thread, threads, scratch.attended[:tokens], scratch)
         meet(arrivals, threads)
-        _add(thread, threads, weights.products[4 * layer + 1], shape.heads * shape.head_size, rows.hidden, scratch)
+        _add(thread, threads, weights.products[4 * layer + 1], rows.hidden, scratch)
         meet(arrivals, threads)
         _prepare_normed(thread, threads, rows.hidden, weights.norms[layer, 1], shape.epsilon, scratch)
         meet(arrivals, threads)
@@ -100,37 +102,30 @@ def run(thread, threads, arrivals, shape, weights, rows, scratch):
         meet(arrivals, threads)
         _prepare(thread, threads, scratch.inner[:tokens], scratch)
         meet(arrivals, threads)
-        _add(thread, threads, weights.products[4 * layer + 3], shape.inner, rows.hidden, scratch)
+        _add(thread, threads, weights.products[4 * layer + 3], rows.hidden, scratch)
         meet(arrivals, threads)
     last = rows.hidden[tokens - rows.wanted :]
     _prepare_normed(thread, threads, last, weights.last_norm, shape.epsilon, scratch)
     meet(arrivals, threads)
-    _multiply(
-        thread, threads, weights.products[-1], shape.width, rows.wanted, scratch, rows.logits, 0, shape.vocabulary
-    )
+    multiply(thread, threads, weights.products[-1], 0, rows.wanted, scratch, rows.logits, 0, shape.vocabulary)
     meet(arrivals, threads)
-
-
-@njit(nogil=True, cache=True)
-def _share(thread, threads, pieces):
-    return pieces * thread // threads, pieces * (thread + 1) // threads
 
 
 @njit(nogil=True, cache=True)
 def _prepare_normed(thread, threads, hidden, norm, epsilon, scratch):
     """Root mean square norm (Zhang & Sennrich 2019, arXiv:1910.07467) of each row, in bytes."""
-    first, end = _share(thread, threads, hidden.shape[0])
+    first, end = share(thread, threads, hidden.shape[0])
     normed = scratch.normed[thread]
     for row in range(first, end):
         _norm(hidden[row], norm, epsilon, normed)
-        _to_bytes(normed[: hidden.shape[1]], row, scratch)
+        put_bytes(normed.ctypes.data, hidden.shape[1] // GROUP, row, scratch.inputs, 0)
 
 
 @njit(nogil=True, cache=True)
 def _prepare(thread, threads, inputs, scratch):
-    first, end = _share(thread, threads, inputs.shape[0])
+    first, end = share(thread, threads, inputs.shape[0])
     for row in range(first, end):
-        _to_bytes(inputs[row], row, scratch)
+        put_bytes(inputs[row].ctypes.data, inputs.shape[1] // GROUP, row, scratch.inputs, 0)
 
 
 @njit(nogil=True, cache=True, fastmath=True)
@@ -144,55 +139,34 @@ def _norm(values, norm, epsilon, out):
 
 
 @njit(nogil=True, cache=True)
-def _to_bytes(values, row, scratch):
-    groups = values.shape[0] // GROUP
-    to_bytes(
-        values.ctypes.data,
-        groups,
-        scratch.codes.ctypes.data + row * values.shape[0],
-        scratch.scales.ctypes.data + row * groups * 4,
-        scratch.offsets.ctypes.data + row * groups * 4,
-    )
+def _join(thread, threads, matrices, shape, tokens, scratch):
+    """Queries, keys and values, side by side."""
+    queries, keys = shape.heads * shape.head_size, shape.key_heads * shape.head_size
+    lower(thread, matrices, tokens, scratch)
+    multiply(thread, threads, matrices, 0, tokens, scratch, scratch.joined, 0, queries)
+    multiply(thread, threads, matrices, 1, tokens, scratch, scratch.joined, queries, keys)
+    multiply(thread, threads, matrices, 2, tokens, scratch, scratch.joined, queries + keys, keys)
 
 
 @njit(nogil=True, cache=True)
-def _multiply(thread, threads, weights, inputs, tokens, scratch, out, first_row, row_count):
-    """This thread's rows of a product, for all tokens; the inputs are those in bytes."""
-    groups, stride, bits = inputs // GROUP, out.shape[1] * 4, weights[3]
-    first, end = _share(thread, threads, row_count // LANES)
-    for block in range(first + first_row // LANES, end + first_row // LANES):
-        product(
-            bits,
-            weights[0] + block * groups * GROUP * LANES * bits // 8,
-            weights[1] + block * groups * LANES * (2 if bits == 8 else 4),
-            weights[2] + block * LANES * 4,
-            groups,
-            scratch.codes.ctypes.data,
-            scratch.scales.ctypes.data,
-            scratch.offsets.ctypes.data,
-            tokens,
-            out.ctypes.data + block * LANES * 4,
-            stride,
-        )
-
-
-@njit(nogil=True, cache=True)
-def _add(thread, threads, weights, inputs, hidden, scratch):
+def _add(thread, threads, matrices, hidden, scratch):
     """A product that is added to the hidden states."""
     width = hidden.shape[1]
-    _multiply(thread, threads, weights, inputs, hidden.shape[0], scratch, scratch.added, 0, width)
-    first, end = _share(thread, threads, width // LANES)
+    lower(thread, matrices, hidden.shape[0], scratch)
+    multiply(thread, threads, matrices, 0, hidden.shape[0], scratch, scratch.added, 0, width)
+    first, end = share(thread, threads, width // LANES)
     for row in range(hidden.shape[0]):
         for place in range(first * LANES, end * LANES):
             hidden[row, place] += scratch.added[row, place]
 
 
 @njit(nogil=True, cache=True)
-def _gate(thread, threads, weights, shape, rows, scratch):
+def _gate(thread, threads, matrices, shape, rows, scratch):
     """SwiGLU (Shazeer 2020, arXiv:2002.05202): a thread has the same rows of both halves."""
-    _multiply(thread, threads, weights, shape.width, rows, scratch, scratch.gated, 0, shape.inner)
-    _multiply(thread, threads, weights, shape.width, rows, scratch, scratch.gated, shape.inner, shape.inner)
-    first, end = _share(thread, threads, shape.inner // LANES)
+    lower(thread, matrices, rows, scratch)
+    multiply(thread, threads, matrices, 0, rows, scratch, scratch.gated, 0, shape.inner)
+    multiply(thread, threads, matrices, 1, rows, scratch, scratch.gated, shape.inner, shape.inner)
+    first, end = share(thread, threads, shape.inner // LANES)
     for row in range(rows):
         gates = scratch.gated[row].ctypes.data + first * LANES * 4
         gate(gates, gates + shape.inner * 4, scratch.inner[row].ctypes.data + first * LANES * 4, end - first)
@@ -202,7 +176,7 @@ def _gate(thread, threads, weights, shape, rows, scratch):
 def _remember(thread, threads, layer, shape, weights, rows, scratch):
     """Write each row's keys, turned to its place (Su et al. 2021, arXiv:2104.09864), and values into its cache."""
     size, key_heads = shape.head_size, shape.key_heads
-    first, end = _share(thread, threads, rows.hidden.shape[0] * key_heads)
+    first, end = share(thread, threads, rows.hidden.shape[0] * key_heads)
     turned = scratch.normed[thread]
     for piece in range(first, end):
         row, head = piece // key_heads, piece % key_heads

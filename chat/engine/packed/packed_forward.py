@@ -11,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from chat.engine.packed.forward_pass import Rows, Scratch, Weights, run
+from chat.engine.packed.products import LORA_PARTS, MATRIX, InBytes
 from chat.engine.packed.vectors import MOST_QUERIES
 from chat.packed_model import GROUP, LANES, PackedModel, Shape
 
 _FIRST_CAPACITY = 512
 _MOST_ROWS = 128
 _REGISTER_BYTES = 64
+_FIELDS = len(MATRIX.names or ())
 
 
 class PackedCache:
@@ -152,16 +154,25 @@ def _weights(model: PackedModel, positions: int) -> Weights:
 
     normed_heads = "layers.0.query_norm" in dict(model.named_buffers())
     turns = torch.outer(torch.arange(positions).float(), model.get_buffer("frequencies"))
-    parts = ("codes", "scales", "bias")
-    products = [[*(array(f"{name}.{part}").ctypes.data for part in parts), model.bits(name)] for name in model.products]
+    products = [[_matrix(model, f"{name}{of}") for of in ("", ".lora_a", ".lora_b")] for name in model.products]
     return Weights(
-        products=np.array(products, np.int64),
+        products=np.array(products, MATRIX),
         norms=of_layers("before_attention", "before_mlp"),
         head_norms=of_layers("query_norm", "key_norm") if normed_heads else np.zeros((0, 2, 1), np.float32),
         last_norm=array("last_norm"),
         cos=(turns.cos() * model.rotary_scale).numpy(),
         sin=(turns.sin() * model.rotary_scale).numpy(),
     )
+
+
+def _matrix(model: PackedModel, name: str) -> tuple[int, ...]:
+    """As MATRIX has it."""
+    buffers = dict(model.named_buffers())
+    if f"{name}.codes" not in buffers:
+        return (0,) * _FIELDS
+    codes, scales, bias = (buffers[f"{name}.{part}"] for part in ("codes", "scales", "bias"))
+    addresses = (codes.data_ptr(), scales.data_ptr(), bias.data_ptr())
+    return (*addresses, model.bits(name), len(bias), codes.shape[1] * GROUP)
 
 
 def _scratch(shape: Shape, threads: int, positions: int) -> Scratch:
@@ -176,12 +187,22 @@ def _scratch(shape: Shape, threads: int, positions: int) -> Scratch:
         gated=floats(_MOST_ROWS, 2 * shape.inner),
         inner=floats(_MOST_ROWS, shape.inner),
         added=floats(_MOST_ROWS, shape.width),
-        codes=_zeros((_MOST_ROWS * widest,), np.int8),
-        scales=floats(_MOST_ROWS * widest // GROUP),
-        offsets=_zeros((_MOST_ROWS * widest // GROUP,), np.int32),
+        inputs=_in_bytes(1, widest),
+        lowered=_in_bytes(threads * LORA_PARTS, shape.adapter_rank),
+        low=floats(threads, _MOST_ROWS, LORA_PARTS * shape.adapter_rank),
         normed=floats(threads, max(shape.width, shape.head_size)),
         queries=floats(threads, max(MOST_QUERIES, shape.heads // shape.key_heads), shape.head_size),
         weightings=floats(threads, MOST_QUERIES, positions),
+    )
+
+
+def _in_bytes(count: int, columns: int) -> InBytes:
+    groups = _MOST_ROWS * columns // GROUP
+    return InBytes(
+        codes=_zeros((count, groups * GROUP), np.int8),
+        scales=_zeros((count, groups), np.float32),
+        offsets=_zeros((count, groups), np.int32),
+        sums=_zeros((count, groups), np.float32),
     )
 
 

@@ -28,14 +28,15 @@ from chat.processor import multiplies_bytes
 def _product(tile: int) -> Callable[..., Any]:
     """Sixteen rows of packed weights, laid out as PackedModel says, times a tile of inputs.
 
-    An input has signed bytes, and for each group a scale and -128 times the sum of its bytes. The sums begin with the
-    rows' bias.
+    An input has signed bytes, for each group a scale, and `rests`, which is what the weights' way of counting leaves
+    over: in 8 bits -128 times the sum of the bytes, in 4 the scale times that sum. The results begin with what lies at
+    `begin`.
     """
 
     @intrinsic
     def product(
-        context: Any, bits: Any, codes: Any, scales: Any, bias: Any, groups: Any, inputs: Any, input_scales: Any,
-        offsets: Any, out: Any, out_stride: Any,
+        context: Any, bits: Any, codes: Any, scales: Any, begin: Any, begin_stride: Any, groups: Any, inputs: Any,
+        input_scales: Any, rests: Any, out: Any, out_stride: Any,
     ) -> Any:  # fmt: skip
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             bits, *rest = args
@@ -46,25 +47,25 @@ def _product(tile: int) -> Callable[..., Any]:
                     _write_product(Code(builder), tile, 4, *rest)
             return context.get_dummy_value()
 
-        return types.void(*[types.intp] * 10), generate
+        return types.void(*[types.intp] * 11), generate
 
     return product
 
 
 def _write_product(
-    code: Code, tile: int, bits: int, codes: Any, scales: Any, bias: Any, groups: Any, inputs: Any, input_scales: Any,
-    offsets: Any, out: Any, out_stride: Any,
+    code: Code, tile: int, bits: int, codes: Any, scales: Any, begin: Any, begin_stride: Any, groups: Any, inputs: Any,
+    input_scales: Any, rests: Any, out: Any, out_stride: Any,
 ) -> None:  # fmt: skip
     builder = code.b
     totals = code.sums(tile)
-    for total in totals:
-        builder.store(code.floats(bias), total)
+    for total, row in zip(totals, code.bases(begin, begin_stride, tile), strict=True):
+        builder.store(code.floats(row), total)
     by_group = builder.mul(groups, LONG(4))
     rows = code.bases(inputs, builder.mul(groups, LONG(GROUP)), tile)
-    row_scales, row_offsets = code.bases(input_scales, by_group, tile), code.bases(offsets, by_group, tile)
+    row_scales, row_rests = code.bases(input_scales, by_group, tile), code.bases(rests, by_group, tile)
     with cgutils.for_range(builder, groups) as loop:
         group = loop.index
-        of_rows = [code.everywhere(code.at(row, group, 4), INT) for row in row_offsets]
+        of_rows = [code.everywhere(code.at(row, group, 4), INT if bits == 8 else FLOAT) for row in row_rests]
         # In 8 bits the weights lie 128 above their value; in 4 they begin at the group's own least.
         sums = list(of_rows) if bits == 8 else [ir.Constant(INTS, [0] * LANES)] * tile
         for step, weights in code.weights(code.at(codes, group, GROUP * LANES * bits // 8), bits):
@@ -73,12 +74,11 @@ def _write_product(
                 sums[place] = code.add_bytes(sums[place], weights, four)
         of_group = code.at(scales, group, 2 * LANES if bits == 8 else 4 * LANES)
         scale = code.halves(of_group)
-        for total, added, offset, row in zip(totals, sums, of_rows, row_scales, strict=True):
+        for total, added, rest, row in zip(totals, sums, of_rows, row_scales, strict=True):
             of_input = code.everywhere(code.at(row, group, 4), FLOAT)
             code.add_product(total, builder.sitofp(added, FLOATS), builder.fmul(scale, of_input))
             if bits == 4:
-                least = code.halves(code.at(of_group, LONG(1), 2 * LANES))
-                code.add_product(total, builder.sitofp(offset, FLOATS), builder.fmul(least, of_input))
+                code.add_product(total, code.halves(code.at(of_group, LONG(1), 2 * LANES)), rest)
     for total, row in zip(totals, code.bases(out, out_stride, tile), strict=True):
         code.store(builder.load(total), row)
 
@@ -148,12 +148,12 @@ def _mixture(tile: int, registers: int) -> Callable[..., Any]:
 
 
 @intrinsic
-def to_bytes(context: Any, values: Any, groups: Any, codes: Any, scales: Any, offsets: Any) -> Any:
-    """Each group of a row as whole numbers from -127 to 127, a scale, and -128 times their sum."""
+def to_bytes(context: Any, values: Any, groups: Any, codes: Any, scales: Any, offsets: Any, sums: Any) -> Any:
+    """Each group of a row as whole numbers from -127 to 127, a scale, and their sum: -128 times it, and scale times."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = Code(builder)
-        values, groups, codes, scales, offsets = args
+        values, groups, codes, scales, offsets, sums = args
         with cgutils.for_range(builder, groups) as loop:
             here = code.at(values, loop.index, 4 * GROUP)
             halves = [code.floats(code.at(here, LONG(half), 4 * LANES)) for half in range(GROUP // LANES)]
@@ -167,11 +167,13 @@ def to_bytes(context: Any, values: Any, groups: Any, codes: Any, scales: Any, of
                 total = builder.add(total, code.across("add", whole))
                 into = code.at(code.at(codes, loop.index, GROUP), LONG(place), LANES)
                 code.store(builder.trunc(whole, ir.VectorType(BYTE, LANES)), into, align=1)
-            code.store(builder.fdiv(largest, FLOAT(127)), code.at(scales, loop.index, 4))
+            scale = builder.fdiv(largest, FLOAT(127))
+            code.store(scale, code.at(scales, loop.index, 4))
             code.store(builder.mul(total, INT(-4 * GROUP)), code.at(offsets, loop.index, 4))
+            code.store(builder.fmul(scale, builder.sitofp(total, FLOAT)), code.at(sums, loop.index, 4))
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 5), generate
+    return types.void(*[types.intp] * 6), generate
 
 
 @intrinsic
@@ -247,24 +249,26 @@ MOST_QUERIES = 6
 
 
 @njit(nogil=True, cache=True)
-def product(bits, codes, scales, bias, groups, inputs, input_scales, offsets, rows, out, out_stride):
+def product(
+    bits, codes, scales, begin, begin_stride, groups, inputs, input_scales, rests, rows, out, out_stride
+):  # fmt: skip
     """Sixteen rows of weights times any number of inputs, as many of them at a time as the registers hold."""
     row = 0
     while row < rows:
         left = rows - row
-        x, s, o = inputs + row * groups * 32, input_scales + row * groups * 4, offsets + row * groups * 4
-        y = out + row * out_stride
+        x, s, r = inputs + row * groups * 32, input_scales + row * groups * 4, rests + row * groups * 4
+        b, y = begin + row * begin_stride, out + row * out_stride
         if _MANY_REGISTERS and left >= 8:
-            _product_8(bits, codes, scales, bias, groups, x, s, o, y, out_stride)
+            _product_8(bits, codes, scales, b, begin_stride, groups, x, s, r, y, out_stride)
             row += 8
         elif _MANY_REGISTERS and left >= 4:
-            _product_4(bits, codes, scales, bias, groups, x, s, o, y, out_stride)
+            _product_4(bits, codes, scales, b, begin_stride, groups, x, s, r, y, out_stride)
             row += 4
         elif left >= 2:
-            _product_2(bits, codes, scales, bias, groups, x, s, o, y, out_stride)
+            _product_2(bits, codes, scales, b, begin_stride, groups, x, s, r, y, out_stride)
             row += 2
         else:
-            _product_1(bits, codes, scales, bias, groups, x, s, o, y, out_stride)
+            _product_1(bits, codes, scales, b, begin_stride, groups, x, s, r, y, out_stride)
             row += 1
 
 
