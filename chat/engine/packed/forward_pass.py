@@ -18,6 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from chat.engine.packed.barrier import meet
+from chat.engine.packed.orders import is_told_to_join
 from chat.engine.packed.products import InBytes, lower, multiply, put_bytes, share
 from chat.engine.packed.vectors import (
     MOST_QUERIES,
@@ -48,15 +49,17 @@ class Weights(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The tokens of a pass. `hidden`: (rows, width), overwritten. For each row its place, and the address and the
-    capacity of its cache. The last `wanted` rows get logits: (wanted, vocabulary)."""
+    """The tokens of a pass, and room for more.
 
+    `counts`: how many there are, how many of the last get logits, and the address of these, (so many, vocabulary).
+    `hidden`: (rows, width), overwritten. For each row its place, and the address and the capacity of its cache.
+    """
+
+    counts: NDArray[np.int64]
     hidden: NDArray[np.float32]
     places: NDArray[np.int64]
     caches: NDArray[np.int64]
     capacities: NDArray[np.int64]
-    wanted: int
-    logits: NDArray[np.float32]
 
 
 class Scratch(NamedTuple):
@@ -80,11 +83,19 @@ class Scratch(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
+def run_when_told(order, thread, threads, arrivals, shape, weights, rows, scratch):
+    """A thread's part of one pass after the other, until it is told to leave or nothing for long."""
+    while is_told_to_join(order):
+        run(thread, threads, arrivals, shape, weights, rows, scratch)
+
+
+@njit(nogil=True, cache=True)
 def run(thread, threads, arrivals, shape, weights, rows, scratch):
     """A thread's part of a forward pass. `arrivals` is the address where the threads meet."""
-    tokens = rows.hidden.shape[0]
+    tokens, wanted, logits = rows.counts
+    hidden = rows.hidden[:tokens]
     for layer in range(shape.layers):
-        _prepare_normed(thread, threads, rows.hidden, weights.norms[layer, 0], shape.epsilon, scratch)
+        _prepare_normed(thread, threads, hidden, weights.norms[layer, 0], shape.epsilon, scratch)
         meet(arrivals, threads)
         _join(thread, threads, weights.products[4 * layer], shape, tokens, scratch)
         meet(arrivals, threads)
@@ -94,20 +105,21 @@ def run(thread, threads, arrivals, shape, weights, rows, scratch):
         meet(arrivals, threads)
         _prepare(thread, threads, scratch.attended[:tokens], scratch)
         meet(arrivals, threads)
-        _add(thread, threads, weights.products[4 * layer + 1], rows.hidden, scratch)
+        _add(thread, threads, weights.products[4 * layer + 1], hidden, scratch)
         meet(arrivals, threads)
-        _prepare_normed(thread, threads, rows.hidden, weights.norms[layer, 1], shape.epsilon, scratch)
+        _prepare_normed(thread, threads, hidden, weights.norms[layer, 1], shape.epsilon, scratch)
         meet(arrivals, threads)
         _gate(thread, threads, weights.products[4 * layer + 2], shape, tokens, scratch)
         meet(arrivals, threads)
         _prepare(thread, threads, scratch.inner[:tokens], scratch)
         meet(arrivals, threads)
-        _add(thread, threads, weights.products[4 * layer + 3], rows.hidden, scratch)
+        _add(thread, threads, weights.products[4 * layer + 3], hidden, scratch)
         meet(arrivals, threads)
-    last = rows.hidden[tokens - rows.wanted :]
+    last = hidden[tokens - wanted :]
     _prepare_normed(thread, threads, last, weights.last_norm, shape.epsilon, scratch)
     meet(arrivals, threads)
-    multiply(thread, threads, weights.products[-1], 0, rows.wanted, scratch, rows.logits, 0, shape.vocabulary)
+    size = shape.vocabulary
+    multiply(thread, threads, weights.products[-1], 0, wanted, scratch, logits, 4 * size, 0, size)
     meet(arrivals, threads)
 
 
@@ -142,10 +154,11 @@ def _norm(values, norm, epsilon, out):
 def _join(thread, threads, matrices, shape, tokens, scratch):
     """Queries, keys and values, side by side."""
     queries, keys = shape.heads * shape.head_size, shape.key_heads * shape.head_size
+    out, stride = scratch.joined.ctypes.data, scratch.joined.shape[1] * 4
     lower(thread, matrices, tokens, scratch)
-    multiply(thread, threads, matrices, 0, tokens, scratch, scratch.joined, 0, queries)
-    multiply(thread, threads, matrices, 1, tokens, scratch, scratch.joined, queries, keys)
-    multiply(thread, threads, matrices, 2, tokens, scratch, scratch.joined, queries + keys, keys)
+    multiply(thread, threads, matrices, 0, tokens, scratch, out, stride, 0, queries)
+    multiply(thread, threads, matrices, 1, tokens, scratch, out, stride, queries, keys)
+    multiply(thread, threads, matrices, 2, tokens, scratch, out, stride, queries + keys, keys)
 
 
 @njit(nogil=True, cache=True)
@@ -153,7 +166,7 @@ def _add(thread, threads, matrices, hidden, scratch):
     """A product that is added to the hidden states."""
     width = hidden.shape[1]
     lower(thread, matrices, hidden.shape[0], scratch)
-    multiply(thread, threads, matrices, 0, hidden.shape[0], scratch, scratch.added, 0, width)
+    multiply(thread, threads, matrices, 0, hidden.shape[0], scratch, scratch.added.ctypes.data, width * 4, 0, width)
     first, end = share(thread, threads, width // LANES)
     for row in range(hidden.shape[0]):
         for place in range(first * LANES, end * LANES):
@@ -163,9 +176,10 @@ def _add(thread, threads, matrices, hidden, scratch):
 @njit(nogil=True, cache=True)
 def _gate(thread, threads, matrices, shape, rows, scratch):
     """SwiGLU (Shazeer 2020, arXiv:2002.05202): a thread has the same rows of both halves."""
+    out, stride = scratch.gated.ctypes.data, scratch.gated.shape[1] * 4
     lower(thread, matrices, rows, scratch)
-    multiply(thread, threads, matrices, 0, rows, scratch, scratch.gated, 0, shape.inner)
-    multiply(thread, threads, matrices, 1, rows, scratch, scratch.gated, shape.inner, shape.inner)
+    multiply(thread, threads, matrices, 0, rows, scratch, out, stride, 0, shape.inner)
+    multiply(thread, threads, matrices, 1, rows, scratch, out, stride, shape.inner, shape.inner)
     first, end = share(thread, threads, shape.inner // LANES)
     for row in range(rows):
         gates = scratch.gated[row].ctypes.data + first * LANES * 4
@@ -176,7 +190,7 @@ def _gate(thread, threads, matrices, shape, rows, scratch):
 def _remember(thread, threads, layer, shape, weights, rows, scratch):
     """Write each row's keys, turned to its place (Su et al. 2021, arXiv:2104.09864), and values into its cache."""
     size, key_heads = shape.head_size, shape.key_heads
-    first, end = share(thread, threads, rows.hidden.shape[0] * key_heads)
+    first, end = share(thread, threads, rows.counts[0] * key_heads)
     turned = scratch.normed[thread]
     for piece in range(first, end):
         row, head = piece // key_heads, piece % key_heads
@@ -208,7 +222,7 @@ def _turn(head, weights, layer, which, place, epsilon, out):
 def _attend(thread, threads, layer, shape, weights, rows, scratch):
     """Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245): tiles of queries that share a cache and keys."""
     key_heads, heads = shape.key_heads, shape.heads // shape.key_heads
-    count = rows.hidden.shape[0]
+    count = rows.counts[0]
     tile = max(1, MOST_QUERIES // heads)
     tiles = (count + tile - 1) // tile
     for piece in range(thread, tiles * key_heads, threads):

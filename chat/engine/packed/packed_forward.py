@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chat.engine.packed.forward_pass import Rows, Scratch, Weights, run
+from chat.engine.packed.crew import Crew
+from chat.engine.packed.forward_pass import Rows, Scratch, Weights
+from chat.engine.packed.memory import zeros
 from chat.engine.packed.products import LORA_PARTS, MATRIX, InBytes
 from chat.engine.packed.vectors import MOST_QUERIES
 from chat.packed_model import GROUP, LANES, PackedModel, Shape
 
 _FIRST_CAPACITY = 512
 _MOST_ROWS = 128
-_REGISTER_BYTES = 64
 _FIELDS = len(MATRIX.names or ())
 
 
@@ -30,7 +30,7 @@ class PackedCache:
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
-        self.held = _zeros((shape.layers, 2, shape.key_heads, 0), np.float16)
+        self.held = zeros((shape.layers, 2, shape.key_heads, 0), np.float16)
         self.length = 0
         self.capacity = 0
 
@@ -47,7 +47,7 @@ class PackedCache:
             return
         capacity = -(-max(_FIRST_CAPACITY, 2 * self.capacity, needed) // LANES) * LANES
         size = self._shape.head_size
-        larger = _zeros((self._shape.layers, 2, self._shape.key_heads, capacity * size), np.float16)
+        larger = zeros((self._shape.layers, 2, self._shape.key_heads, capacity * size), np.float16)
         # Sixteen tokens lie together, so a block that is begun is taken along whole.
         filled = -(-self.length // LANES) * LANES * size
         larger[..., :filled] = self.held[..., :filled]
@@ -83,11 +83,16 @@ class PackedForward:
         self._shape = model.shape
         self._threads = threads
         self._embeddings: NDArray[np.float16] = model.get_buffer("embeddings").numpy()
+        self._crew = Crew(threads)
+        self._rows = Rows(
+            counts=zeros((3,), np.int64),
+            hidden=zeros((_MOST_ROWS, model.shape.width), np.float32),
+            places=zeros((_MOST_ROWS,), np.int64),
+            caches=zeros((_MOST_ROWS,), np.int64),
+            capacities=zeros((_MOST_ROWS,), np.int64),
+        )
         self._positions = 0
         self._reach(_FIRST_CAPACITY)
-        self._others = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="marginalia-engine")
-        # How many threads have arrived and the round, each in a cache line of its own.
-        self._arrivals = _zeros((2 * _REGISTER_BYTES // 8,), np.int64)
         # So that the code is compiled, and read from where it is kept, before somebody waits for a reply.
         self.read([0], self.new_cache())
 
@@ -100,7 +105,7 @@ class PackedForward:
         assert 0 < len(token_ids) <= _MOST_ROWS, "the prefix cache works in blocks of at most 128"
         cache.make_room(len(token_ids))
         rows = [(token_id, cache, cache.length + place) for place, token_id in enumerate(token_ids)]
-        logits = _zeros((1, self._shape.vocabulary), np.float32)
+        logits = zeros((1, self._shape.vocabulary), np.float32)
         self._run(rows, logits)
         cache.length += len(token_ids)
         return torch.from_numpy(logits[0])
@@ -111,7 +116,7 @@ class PackedForward:
         for token_ids, cache in zip(ahead, caches, strict=True):
             cache.make_room(len(token_ids))
             rows += [(token_id, cache, cache.length + place) for place, token_id in enumerate(token_ids)]
-        logits = _zeros((len(rows), self._shape.vocabulary), np.float32)
+        logits = zeros((len(rows), self._shape.vocabulary), np.float32)
         for start in range(0, len(rows), _MOST_ROWS):
             self._run(rows[start : start + _MOST_ROWS], logits[start : start + _MOST_ROWS])
         for token_ids, cache in zip(ahead, caches, strict=True):
@@ -122,23 +127,18 @@ class PackedForward:
         """Read tokens; write the logits that follow the last of them, as many as there is room for."""
         token_ids, caches, places = zip(*read, strict=True)
         self._reach(max(places) + 1)
-        rows = Rows(
-            hidden=self._embeddings[list(token_ids)].astype(np.float32),
-            places=np.array(places, np.int64),
-            caches=np.array([cache.held.ctypes.data for cache in caches], np.int64),
-            capacities=np.array([cache.capacity for cache in caches], np.int64),
-            wanted=len(logits),
-            logits=logits,
-        )
-        rest = (self._threads, self._arrivals.ctypes.data, self._shape, self._weights, rows, self._scratch)
-        others = [self._others.submit(run, thread, *rest) for thread in range(1, self._threads)]
-        run(0, *rest)
-        for other in others:
-            other.result()
+        count, rows = len(read), self._rows
+        rows.counts[:] = count, len(logits), logits.ctypes.data
+        rows.hidden[:count] = self._embeddings[list(token_ids)]
+        rows.places[:count] = places
+        rows.caches[:count] = [cache.held.ctypes.data for cache in caches]
+        rows.capacities[:count] = [cache.capacity for cache in caches]
+        self._crew.run(self._shape, self._weights, rows, self._scratch)
 
     def _reach(self, positions: int) -> None:
         """Have room and rotations for so many positions."""
         if positions > self._positions:
+            self._crew.dismiss()
             self._positions = -(-max(positions, 2 * self._positions) // LANES) * LANES
             self._weights = _weights(self._model, self._positions)
             self._scratch = _scratch(self._shape, self._threads, self._positions)
@@ -177,7 +177,7 @@ def _matrix(model: PackedModel, name: str) -> tuple[int, ...]:
 
 def _scratch(shape: Shape, threads: int, positions: int) -> Scratch:
     def floats(*size: int) -> NDArray[np.float32]:
-        return _zeros(size, np.float32)
+        return zeros(size, np.float32)
 
     attended = shape.heads * shape.head_size
     widest = max(shape.width, shape.inner, attended)
@@ -199,17 +199,8 @@ def _scratch(shape: Shape, threads: int, positions: int) -> Scratch:
 def _in_bytes(count: int, columns: int) -> InBytes:
     groups = _MOST_ROWS * columns // GROUP
     return InBytes(
-        codes=_zeros((count, groups * GROUP), np.int8),
-        scales=_zeros((count, groups), np.float32),
-        offsets=_zeros((count, groups), np.int32),
-        sums=_zeros((count, groups), np.float32),
+        codes=zeros((count, groups * GROUP), np.int8),
+        scales=zeros((count, groups), np.float32),
+        offsets=zeros((count, groups), np.int32),
+        sums=zeros((count, groups), np.float32),
     )
-
-
-def _zeros(shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
-    """Zeros that begin where a register's load is quickest."""
-    size = int(np.prod(shape)) * np.dtype(kind).itemsize
-    room = np.zeros(size + _REGISTER_BYTES, np.uint8)
-    start = -room.ctypes.data % _REGISTER_BYTES
-    zeros: NDArray[Any] = room[start : start + size].view(kind).reshape(shape)
-    return zeros

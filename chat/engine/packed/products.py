@@ -53,12 +53,12 @@ def put_bytes(values, groups, row, inputs, whose):
 
 
 @njit(nogil=True, cache=True)
-def multiply(thread, threads, matrices, part, tokens, scratch, out, first_row, row_count):
+def multiply(thread, threads, matrices, part, tokens, scratch, out, stride, first_row, row_count):
     """This thread's rows of a product, for all tokens, and what the adapter adds to this part of it."""
-    own, lora_b, stride = matrices[0], matrices[2], out.shape[1] * 4
+    own, lora_b = matrices[0], matrices[2]
     first, end = share(thread, threads, row_count // LANES)
     for block in range(first + first_row // LANES, end + first_row // LANES):
-        into = out.ctypes.data + block * LANES * 4
+        into = out + block * LANES * 4
         _sixteen_rows(own, block, own.bias + block * LANES * 4, 0, scratch.inputs, 0, tokens, into, stride)
         if lora_b.bits:
             whose = thread * LORA_PARTS + part
