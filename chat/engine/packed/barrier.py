@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 from chat.engine.packed.instructions import INT, LONG
 from chat.processor import is_x86
 
-_LOOKS = 4096
+_SPINS = 4096
 
 
 @intrinsic
@@ -44,30 +44,22 @@ def meet(context: Any, arrivals: Any, threads: Any) -> Any:
 
 
 def _spin_while(builder: Any, turn: Any, now: Any) -> None:
-    looks = cgutils.alloca_once_value(builder, LONG(0))
+    module = builder.module
+    give_way = cgutils.get_or_insert_function(module, ir.FunctionType(INT, []), "sched_yield")
+    spins = cgutils.alloca_once_value(builder, LONG(0))
     test, spin, done = (builder.append_basic_block(name) for name in ("test", "spin", "done"))
     builder.branch(test)
     builder.position_at_end(test)
     same = builder.icmp_signed("==", builder.load_atomic(turn, "acquire", 8), now)
     builder.cbranch(same, spin, done)
     builder.position_at_end(spin)
-    with builder.if_then(were_many(builder, looks)):
-        give_way(builder)
+    if is_x86():
+        pause = cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause")
+        builder.call(pause, [])
+    count = builder.add(builder.load(spins), LONG(1))
+    builder.store(count, spins)
+    long = builder.icmp_signed("==", builder.and_(count, LONG(_SPINS - 1)), LONG(0))
+    with builder.if_then(long):
+        builder.call(give_way, [])
     builder.branch(test)
     builder.position_at_end(done)
-
-
-def were_many(builder: Any, looks: Any) -> Any:
-    """Count a look, pause, and say whether there were many since it last said so."""
-    if is_x86():
-        nothing = ir.FunctionType(ir.VoidType(), [])
-        builder.call(cgutils.get_or_insert_function(builder.module, nothing, "llvm.x86.sse2.pause"), [])
-    count = builder.add(builder.load(looks), LONG(1))
-    builder.store(count, looks)
-    return builder.icmp_signed("==", builder.and_(count, LONG(_LOOKS - 1)), LONG(0))
-
-
-def give_way(builder: Any) -> None:
-    """Let others have the processor."""
-    yielding = cgutils.get_or_insert_function(builder.module, ir.FunctionType(INT, []), "sched_yield")
-    builder.call(yielding, [])

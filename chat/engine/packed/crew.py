@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+import os
+import threading
+import weakref
 from typing import Any
 
-from chat.engine.packed.forward_pass import run, run_when_told
+from chat.engine.packed.forward_pass import run, run_when_called
 from chat.engine.packed.memory import LINE, zeros
-from chat.engine.packed.orders import GONE, JOIN, LEAVE, give
+from chat.engine.packed.pipe import call
 
 
 class Crew:
-    """So many threads, the one that asks for a pass among them. The others look out for the next pass for some
-    milliseconds, then sleep. Only one thread may ask."""
+    """So many threads, the one that asks for a pass among them; only one may ask. All passes run on the same `work`.
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._others = ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="marginalia-engine")
-        self._joined: list[Future[Any]] = []
-        # In a cache line of its own each: how many have arrived and the round, and every thread's order.
-        self._arrivals, self._orders = zeros((2, LINE // 8), int), zeros((threads, LINE // 8), int)
-        self._orders[:] = GONE
+    When a crew is forgotten, its threads end.
+    """
 
-    def run(self, *pass_: Any) -> None:
-        """Run a pass, all threads together. What it runs on stays in use until `dismiss`, and is to be the same."""
-        for thread in range(1, self._threads):
-            order = self._orders[thread]
-            if not give(order.ctypes.data, JOIN):
-                order[0] = JOIN
-                place = (thread, self._threads, self._arrivals.ctypes.data)
-                self._joined.append(self._others.submit(run_when_told, order.ctypes.data, *place, *pass_))
-        run(0, self._threads, self._arrivals.ctypes.data, *pass_)
-        self._joined = [each for each in self._joined if not each.done()]
+    def __init__(self, threads: int, *work: Any) -> None:
+        # How many have arrived and the round, in a cache line of its own each.
+        self._arrivals = zeros((2, LINE // 8), int)
+        self._pass = (threads, self._arrivals.ctypes.data, *work)
+        self._pipes: list[int] = []
+        for thread in range(1, threads):
+            waiting, calling = os.pipe()
+            self._pipes.append(calling)
+            called = (waiting, self._arrivals, thread, *self._pass)
+            threading.Thread(target=_help, args=called, name="marginalia-engine", daemon=True).start()
+        weakref.finalize(self, _dismiss, self._pipes)
 
-    def dismiss(self) -> None:
-        """Come back when no thread uses any more what passes ran on."""
-        for thread in range(1, self._threads):
-            give(self._orders[thread].ctypes.data, LEAVE)
-        for joined in self._joined:
-            joined.result()
+    def run(self) -> None:
+        """Run a pass, all threads together."""
+        for pipe in self._pipes:
+            call(pipe)
+        run(0, *self._pass)
+
+
+def _help(waiting: int, _arrivals: object, *place_and_pass: Any) -> None:
+    # `_arrivals` is kept here: its address does not keep it.
+    run_when_called(waiting, *place_and_pass)
+    os.close(waiting)
+
+
+def _dismiss(pipes: list[int]) -> None:
+    for pipe in pipes:
+        os.close(pipe)

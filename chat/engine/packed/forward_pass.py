@@ -18,7 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from chat.engine.packed.barrier import meet
-from chat.engine.packed.orders import is_told_to_join
+from chat.engine.packed.pipe import is_called
 from chat.engine.packed.products import InBytes, lower, multiply, put_bytes, share
 from chat.engine.packed.vectors import (
     MOST_QUERIES,
@@ -83,9 +83,9 @@ class Scratch(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
-def run_when_told(order, thread, threads, arrivals, shape, weights, rows, scratch):
-    """A thread's part of one pass after the other, until it is told to leave or nothing for long."""
-    while is_told_to_join(order):
+def run_when_called(pipe, thread, threads, arrivals, shape, weights, rows, scratch):
+    """A thread's part of one pass after the other, whenever it is called, until the pipe is closed."""
+    while is_called(pipe):
         run(thread, threads, arrivals, shape, weights, rows, scratch)
 
 

@@ -83,7 +83,6 @@ class PackedForward:
         self._shape = model.shape
         self._threads = threads
         self._embeddings: NDArray[np.float16] = model.get_buffer("embeddings").numpy()
-        self._crew = Crew(threads)
         self._rows = Rows(
             counts=zeros((3,), np.int64),
             hidden=zeros((_MOST_ROWS, model.shape.width), np.float32),
@@ -133,15 +132,15 @@ class PackedForward:
         rows.places[:count] = places
         rows.caches[:count] = [cache.held.ctypes.data for cache in caches]
         rows.capacities[:count] = [cache.capacity for cache in caches]
-        self._crew.run(self._shape, self._weights, rows, self._scratch)
+        self._crew.run()
 
     def _reach(self, positions: int) -> None:
         """Have room and rotations for so many positions."""
         if positions > self._positions:
-            self._crew.dismiss()
             self._positions = -(-max(positions, 2 * self._positions) // LANES) * LANES
-            self._weights = _weights(self._model, self._positions)
-            self._scratch = _scratch(self._shape, self._threads, self._positions)
+            weights = _weights(self._model, self._positions)
+            scratch = _scratch(self._shape, self._threads, self._positions)
+            self._crew = Crew(self._threads, self._shape, weights, self._rows, scratch)
 
 
 def _weights(model: PackedModel, positions: int) -> Weights:
