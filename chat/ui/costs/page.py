@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -51,10 +51,10 @@ class CostsPage:
         parts, wired = self.parts, {**QUIETLY, "trigger_mode": "always_last"}
         sheet = [*parts.outputs, *parts.prices, parts.price_example, parts.price_source]
         training = [*parts.outputs, parts.training, parts.training_example, parts.training_source]
-        gr.on([parts.conversation.input, parts.calls.input], self.show, parts.asked, parts.outputs, **wired)
-        gr.on([field.input for field in parts.prices], self.type_price, parts.asked, sheet, **wired)
+        # One event for all fields: of two, the answer to the older could come last, and stay.
+        own = [parts.price_example, parts.price_source, parts.training_example, parts.training_source]
+        gr.on([field.input for field in parts.asked], self.show, parts.asked, [*parts.outputs, *own], **wired)
         parts.price_example.input(self.choose_prices, [parts.price_example, *parts.asked], sheet, **wired)
-        parts.training.input(self.type_training, parts.asked, training, **wired)
         parts.training_example.input(self.choose_training, [parts.training_example, *parts.asked], training, **wired)
 
     def failed(self, sentence: str) -> Updates:
@@ -71,20 +71,20 @@ class CostsPage:
 
     @telling_errors
     def show(self, request: gr.Request, *fields: Any) -> Iterator[Updates]:
-        """Another conversation, or another place on the scale."""
-        yield self._screen(request, Asked(*fields))
+        """Another conversation, another place on the scale, or other figures."""
+        asked = Asked(*fields)
+        yield self._owned(asked) | self._screen(request, asked)
 
-    @telling_errors
-    def type_price(self, request: gr.Request, *fields: Any) -> Iterator[Updates]:
-        """A price was typed: from here on the sheet is the person's own."""
-        own = {self.parts.price_example: OWN, self.parts.price_source: source_html("")}
-        yield own | self._screen(request, Asked(*fields))
-
-    @telling_errors
-    def type_training(self, request: gr.Request, *fields: Any) -> Iterator[Updates]:
-        """A training cost was typed."""
-        own = {self.parts.training_example: OWN, self.parts.training_source: source_html("")}
-        yield own | self._screen(request, Asked(*fields))
+    def _owned(self, asked: Asked) -> Updates:
+        """Figures that no example has are the person's own."""
+        parts = self.parts
+        owned: Updates = {}
+        sheet = (asked.read, asked.reused, asked.written, asked.currency)
+        if sheet not in [astuple(example.sheet) for example in PRICES]:
+            owned |= {parts.price_example: OWN, parts.price_source: source_html("")}
+        if asked.training not in [example.cost for example in self._trainings]:
+            owned |= {parts.training_example: OWN, parts.training_source: source_html("")}
+        return owned
 
     @telling_errors
     def choose_prices(self, request: gr.Request, name: str, *fields: Any) -> Iterator[Updates]:
