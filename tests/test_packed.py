@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,19 @@ def test_the_number_of_threads_changes_no_bit(model: Any, how: str, threads: int
     packed = packed_as(how, model)
     one, several = (PackedForward(packed, count) for count in (1, threads))
     assert torch.equal(logits_after(one, IDS[:90]), logits_after(several, IDS[:90]))
+
+
+def test_the_threads_of_a_forward_pass_end_when_it_is_forgotten() -> None:
+    before = set(threading.enumerate())
+    forward = PackedForward(pack_model(MAKERS["llama"]().eval()), threads=3)
+    own = set(threading.enumerate()) - before
+    assert len(own) == 2
+    logits_after(forward, IDS[:3])
+    assert all(thread.is_alive() for thread in own)
+    del forward
+    for thread in own:
+        thread.join(60)
+    assert not [thread for thread in own if thread.is_alive()]
 
 
 def test_what_is_cut_from_one_cache_goes_on_in_another(model: Any) -> None:

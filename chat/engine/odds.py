@@ -1,7 +1,7 @@
 """What logits make of each token of a vocabulary: passes over all of them, compiled.
 
-A pass neither asks for memory nor lets go of the interpreter's lock. numpy's do both, and beside the engine's other
-threads they took four times as long (tests/bench/LOG.md, 2026-11-23).
+Beside the engine's other threads numpy took twice as long, and with top-p four to ten times (tests/bench/LOG.md,
+2026-11-23).
 """
 
 # numba infers the types of these functions from the values that they are called with.

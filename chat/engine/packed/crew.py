@@ -7,8 +7,8 @@ import threading
 import weakref
 from typing import Any
 
+from chat.engine.packed.aligned import LINE, zeros
 from chat.engine.packed.forward_pass import run, run_when_called
-from chat.engine.packed.memory import LINE, zeros
 from chat.engine.packed.pipe import call
 
 

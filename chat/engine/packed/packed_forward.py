@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from chat.engine.packed.aligned import zeros
 from chat.engine.packed.crew import Crew
 from chat.engine.packed.forward_pass import Rows, Scratch, Weights
-from chat.engine.packed.memory import zeros
 from chat.engine.packed.products import LORA_PARTS, MATRIX, InBytes
 from chat.engine.packed.vectors import MOST_QUERIES
 from chat.packed_model import GROUP, LANES, PackedModel, Shape
