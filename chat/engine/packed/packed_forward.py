@@ -144,16 +144,19 @@ class PackedForward:
 
 
 def _weights(model: PackedModel, positions: int) -> Weights:
+    buffers = dict(model.named_buffers())
+
     def array(name: str) -> NDArray[Any]:
-        values: NDArray[Any] = model.get_buffer(name).numpy()
+        values: NDArray[Any] = buffers[name].numpy()
         return values
 
     def of_layers(*names: str) -> NDArray[np.float32]:
         return np.stack([[array(f"layers.{place}.{name}") for name in names] for place in range(model.shape.layers)])
 
-    normed_heads = "layers.0.query_norm" in dict(model.named_buffers())
+    normed_heads = "layers.0.query_norm" in buffers
     turns = torch.outer(torch.arange(positions).float(), model.get_buffer("frequencies"))
-    products = [[_matrix(model, f"{name}{of}") for of in ("", ".lora_a", ".lora_b")] for name in model.products]
+    matrices = ("", ".lora_a", ".lora_b")
+    products = [[_matrix(model, buffers, f"{name}{of}") for of in matrices] for name in model.products]
     return Weights(
         products=np.array(products, MATRIX),
         norms=of_layers("before_attention", "before_mlp"),
@@ -164,9 +167,8 @@ def _weights(model: PackedModel, positions: int) -> Weights:
     )
 
 
-def _matrix(model: PackedModel, name: str) -> tuple[int, ...]:
+def _matrix(model: PackedModel, buffers: dict[str, torch.Tensor], name: str) -> tuple[int, ...]:
     """As MATRIX has it."""
-    buffers = dict(model.named_buffers())
     if f"{name}.codes" not in buffers:
         return (0,) * _FIELDS
     codes, scales, bias = (buffers[f"{name}.{part}"] for part in ("codes", "scales", "bias"))
