@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from chat.encoding import Encoder
 from chat.engine import MAX_RUNNING, Engine, PrefixCache
-from chat.engine.packed import was_compiled
+from chat.engine.packed import remember_that_all_is_compiled, was_compiled
 from chat.packed_model import PackedModel
 from chat.types import ModelInfo
 from chat.weights.load import LoadedModel
@@ -51,8 +51,12 @@ def start_model(
     return LocalModel(loaded.info, encoder, engine, seal, fresh)
 
 
-def _compiling(loaded: LoadedModel, report: Report) -> AbstractContextManager[None]:
+@contextmanager
+def _compiling(loaded: LoadedModel, report: Report) -> Iterator[None]:
     if not isinstance(loaded.model, PackedModel) or was_compiled():
-        return nullcontext()
-    report("Compiling the forward pass for this processor. This happens once and takes about 10 seconds.")
-    return busy_bar("Compiling")
+        yield
+        return
+    report("Compiling the forward pass for this processor. This happens once and takes about half a minute.")
+    with busy_bar("Compiling"):
+        yield
+    remember_that_all_is_compiled()

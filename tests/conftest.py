@@ -27,8 +27,8 @@ from tiny_models import write_tiny_gemma, write_tiny_llama, write_tiny_qwen
 from chat.config import DEFAULT_MODEL
 from chat.encoding import Encoder
 from chat.engine import Engine, PrefixCache
-from chat.local_model import LocalModel
-from chat.weights import TUNED, LoadedModel, ensure_unpacked, load_model
+from chat.local_model import LocalModel, start_model
+from chat.weights import LoadedModel, load_model
 from chat.weights.seal import WeightsSeal
 from memory.database import Database, open_database
 from memory.store import OwnerStore
@@ -38,12 +38,23 @@ def ignore(_line: str) -> None:
     """Take a report that no test reads."""
 
 
+def _weights_data_dir() -> Path:
+    given = os.environ.get("MARGINALIA_TEST_DATA_DIR")
+    return Path(given or platformdirs.user_data_dir("marginalia", appauthor=False))
+
+
 def _nothing_skips(report: pytest.TestReport | pytest.CollectReport) -> pytest.TestReport | pytest.CollectReport:
     expected_to_fail = hasattr(report, "wasxfail")
     if report.skipped and not expected_to_fail and os.environ.get("CI") == "true":
         report.outcome = "failed"
         report.longrepr = f"{report.nodeid} was skipped, and with CI=true nothing may be: {report.longrepr}"
     return report
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Unpack the default model and compile the engine before the workers start, who would all do it at once."""
+    if not hasattr(session.config, "workerinput"):
+        start_model(load_model(DEFAULT_MODEL, _weights_data_dir(), None, print), report=print).close()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -96,10 +107,7 @@ def tiny_gemma(tiny_gemma_dir: Path) -> LoadedModel:
 @pytest.fixture(scope="session")
 def weights_data_dir() -> Path:
     """Where the default model is unpacked: once per machine, not once per run, as that takes half a gigabyte."""
-    given = os.environ.get("MARGINALIA_TEST_DATA_DIR")
-    folder = Path(given or platformdirs.user_data_dir("marginalia", appauthor=False))
-    ensure_unpacked(TUNED, folder, print)
-    return folder
+    return _weights_data_dir()
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,8 @@ from tiny_models import write_tiny_llama
 ROOT = Path(__file__).parents[1]
 COOKIE = "marginalia_owner"
 PATIENCE = 60.0
+# It imports, loads and perhaps compiles, beside others who do the same.
+PATIENCE_FOR_A_START = 240.0
 
 
 def write_talkative_model(folder: Path) -> Path:
@@ -106,7 +108,7 @@ class RunningApp:
         return self._process.wait(PATIENCE)
 
     def _wait_until_it_answers(self) -> None:
-        deadline = monotonic() + PATIENCE
+        deadline = monotonic() + PATIENCE_FOR_A_START
         while True:
             try:
                 httpx.get(self.url)

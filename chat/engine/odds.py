@@ -76,8 +76,9 @@ def _are_numbers(logits):
 def _spread(logits, temperature, room, sums, peaks):
     """The odds, and of each stretch the sum and the greatest. `room` is whole blocks."""
     size = logits.shape[0]
-    room[:size] = logits
-    room[size:] = -np.inf
+    # One by one: for slices numba compiles whatever a message about their shapes needs, which takes seconds.
+    for at in range(room.shape[0]):
+        room[at] = logits[at] if at < size else -np.inf
     largest = greatest(room.ctypes.data, room.shape[0] // LANES)
     for stretch in range(sums.shape[0]):
         part = room[stretch * _STRETCH : (stretch + 1) * _STRETCH]

@@ -16,10 +16,18 @@ from numba import config
 _SOURCES = (*Path(__file__).parent.glob("*.py"), Path(__file__).parents[2] / "packed_model.py")
 _DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_SOURCES))).hexdigest()[:16]
 
+# What is compiled lies there function by function while another start is still at it.
+_ALL_IS_KEPT = "all-is-kept"
+
 
 def was_compiled() -> bool:
-    """Whether this version has been compiled here before; if not, that takes about ten seconds once."""
-    return any(_CACHE.rglob("*.nbc"))
+    """Whether this version has been compiled here before; if not, that takes about half a minute once."""
+    return (_CACHE / _ALL_IS_KEPT).exists()
+
+
+def remember_that_all_is_compiled() -> None:
+    """To be called when an engine has been started: from now on `was_compiled`."""
+    (_CACHE / _ALL_IS_KEPT).touch()
 
 
 def _where_to_keep() -> Path:
