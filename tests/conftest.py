@@ -54,7 +54,8 @@ def _nothing_skips(report: pytest.TestReport | pytest.CollectReport) -> pytest.T
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Unpack the default model and compile the engine before the workers start, who would all do it at once."""
     if not hasattr(session.config, "workerinput"):
-        start_model(load_model(DEFAULT_MODEL, _weights_data_dir(), None, print), report=print).close()
+        as_the_app_has_it = load_model(DEFAULT_MODEL, _weights_data_dir(), None, print, "auto")
+        start_model(as_the_app_has_it, report=print).close()
 
 
 @pytest.hookimpl(wrapper=True)
