@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from gguf import GGUFReader
+from tiny_models import logits_of
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from chat.engine.packed.packed_forward import PackedForward
@@ -79,8 +81,8 @@ def some_adapter(model: Any, rank: int, size: float = 0.1) -> dict[str, tuple[to
 def logits_after(forward: PackedForward, *blocks: list[int]) -> torch.Tensor:
     cache = forward.new_cache()
     for block in blocks:
-        logits = forward.read(block, cache)
-    return logits
+        odds = forward.read(block, cache)
+    return logits_of(odds)
 
 
 def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -100,7 +102,7 @@ def test_the_packed_default_model_mostly_takes_the_same_next_token_through_a_lon
     forward = PackedForward(pack_model(whole), threads=2)
     cache = forward.new_cache()
     parts = [forward.step([ids[start : start + 128]], [cache])[0] for start in range(0, len(ids), 128)]
-    found = torch.cat(parts)
+    found = logits_of(*chain.from_iterable(parts))
     agreed = float((found.argmax(-1) == expected.argmax(-1)).float().mean())
     assert agreed > 0.93
     assert relative_error(found, expected) < 0.06
@@ -162,7 +164,7 @@ def test_blocks_and_steps_give_the_same_bits(model: Any, how: str) -> None:
     forward.read(IDS[:100], cache)
     for token in IDS[100:]:
         ((in_steps,),) = forward.step([[token]], [cache])
-    assert torch.equal(in_blocks, in_steps)
+    assert torch.equal(in_blocks, logits_of(in_steps))
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -174,7 +176,7 @@ def test_a_step_for_several_gives_each_the_bits_that_it_gets_alone(model: Any, h
         forward.read(prompt, cache)
         alone.append(logits_after(forward, prompt, [7]))
     together = forward.step([[7]] * len(prompts), caches)
-    assert all(torch.equal(one, other[0]) for one, other in zip(alone, together, strict=True))
+    assert all(torch.equal(one, logits_of(*other)) for one, other in zip(alone, together, strict=True))
 
 
 @pytest.mark.parametrize("threads", [2, 3])
@@ -205,7 +207,8 @@ def test_what_is_cut_from_one_cache_goes_on_in_another(model: Any) -> None:
     second.extend(first.cut(0, 32))
     second.extend(first.cut(32, 96))
     assert second.nbytes == first.nbytes
-    assert torch.equal(forward.read(IDS[96:99], second), forward.read(IDS[96:99], first))
+    following = (logits_of(forward.read(IDS[96:99], cache)) for cache in (first, second))
+    assert torch.equal(*following)
 
 
 def test_without_the_processors_own_byte_products_the_bits_are_the_same(tmp_path: Path) -> None:
@@ -221,8 +224,8 @@ def test_without_the_processors_own_byte_products_the_bits_are_the_same(tmp_path
         "from chat.processor import multiplies_bytes",
         "assert not multiplies_bytes()",
         "forward = PackedForward(open_packed(Path(sys.argv[1])).model, 2)",
-        "logits = forward.read(list(range(40)), forward.new_cache())",
-        "torch.save(logits, sys.argv[2])",
+        "odds = forward.read(list(range(40)), forward.new_cache())",
+        "torch.save(torch.from_numpy(odds.logits), sys.argv[2])",
     )
     command = [sys.executable, "-c", "\n".join(lines), str(tmp_path / "packed.safetensors"), str(tmp_path / "logits")]
     subprocess.run(command, env={**os.environ, **narrow}, check=True)
@@ -343,9 +346,8 @@ def test_more_requests_than_fit_into_a_pass_take_several() -> None:
     caches = [forward.new_cache() for _ in range(40)]
     found = forward.step([IDS[place : place + 5] for place in range(40)], caches)
     assert [cache.length for cache in caches] == [5] * 40
-    assert all(
-        torch.equal(logits[-1], logits_after(forward, IDS[place : place + 5])) for place, logits in enumerate(found)
-    )
+    alone = [logits_after(forward, IDS[place : place + 5]) for place in range(40)]
+    assert all(torch.equal(logits_of(odds[-1]), logits) for odds, logits in zip(found, alone, strict=True))
 
 
 def test_tokens_that_are_read_ahead_get_the_bits_that_steps_give(model: Any) -> None:
@@ -356,4 +358,4 @@ def test_tokens_that_are_read_ahead_get_the_bits_that_steps_give(model: Any) -> 
     (ahead, _) = forward.step([IDS[20:25], [3]], [one, other])
     other.length = 20
     steps = [forward.step([[token]], [other])[0][0] for token in IDS[20:25]]
-    assert torch.equal(ahead, torch.stack(steps))
+    assert torch.equal(logits_of(*ahead), logits_of(*steps))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from chat.engine.odds import Odds
 from chat.engine.sampling import choose_token, make_generator, weigh
 from chat.types import Sampling
 
@@ -30,8 +31,8 @@ def reference(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
 
 
 def draw(logits: torch.Tensor, sampling: Sampling, times: int = DRAWS) -> Counter[int]:
-    generator = make_generator(sampling)
-    return Counter(choose_token(logits, sampling, generator) for _ in range(times))
+    odds, generator = Odds.of(logits), make_generator(sampling)
+    return Counter(choose_token(odds, sampling, generator) for _ in range(times))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_the_seed_decides_the_draws_and_nothing_else_does() -> None:
     def path(seed: int) -> list[int]:
         sampling = Sampling(temperature=2.0, seed=seed)
         generator = make_generator(sampling)
-        return [choose_token(LOGITS, sampling, generator) for _ in range(50)]
+        return [choose_token(Odds.of(LOGITS), sampling, generator) for _ in range(50)]
 
     first = path(2**63 - 1)
     torch.manual_seed(123)
@@ -149,7 +150,7 @@ def test_a_large_vocabulary_is_drawn_from_as_a_small_one_is() -> None:
 def test_a_token_is_weighed_as_softmax_has_it_and_the_others_are_the_likeliest(size: int, seed: int) -> None:
     logits = torch.randn(size, generator=torch.Generator().manual_seed(seed)) * 4
     token_id = seed % size
-    choice = weigh(logits, token_id)
+    choice = weigh(Odds.of(logits), token_id)
     expected = logits.double().softmax(-1)
     assert choice.probability == pytest.approx(expected[token_id].item(), rel=1e-4, abs=1e-12)
     likeliest = [place for place in expected.argsort(descending=True).tolist() if place != token_id][:5]
@@ -158,4 +159,4 @@ def test_a_token_is_weighed_as_softmax_has_it_and_the_others_are_the_likeliest(s
 
 def test_logits_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="not numbers"):
-        weigh(torch.tensor([1.0, torch.nan]), 0)
+        weigh(Odds.of(torch.tensor([1.0, torch.nan])), 0)

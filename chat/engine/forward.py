@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from chat.engine.llama import LlamaForward
+from chat.engine.odds import Odds
 from chat.engine.packed.packed_forward import PackedForward
 from chat.llama_family import is_llama_like
 from chat.packed_model import PackedModel
@@ -39,20 +40,19 @@ class Forward(Protocol):
     batched: bool
     """Whether a step for several requests costs less than their steps one by one."""
     exact: bool
-    """Whether a token's logits are the same bit for bit, with whatever others it is read. If so, a step reads ahead."""
+    """Whether a token's odds are the same bit for bit, with whatever others it is read. If so, a step reads ahead."""
 
     def new_cache(self) -> Any:
         """An empty cache for one request."""
 
-    def read(self, token_ids: Sequence[int], cache: Any) -> torch.Tensor:
-        """Read some tokens of one request on top of its cache; the logits, (vocabulary,), that follow the last."""
+    def read(self, token_ids: Sequence[int], cache: Any) -> Odds:
+        """Read some tokens of one request on top of its cache; the odds of what follows the last."""
 
-    def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[Any]) -> Sequence[torch.Tensor]:
-        """Read the next tokens of several requests, each on top of its own cache; the logits that follow each token.
+    def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[Any]) -> Sequence[Sequence[Odds]]:
+        """Read the next tokens of several requests, each on top of its own cache; the odds of what follows each token.
 
-        A forward pass that is not `exact` is asked for one token of each. The logits of a request have the shape
-        (tokens, vocabulary). Where steps are `batched` and one raises, every cache is as it was, so that each request
-        can be tried alone.
+        A forward pass that is not `exact` is asked for one token of each. Where steps are `batched` and one raises,
+        every cache is as it was, so that each request can be tried alone.
         """
 
 

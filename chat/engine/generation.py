@@ -1,12 +1,12 @@
 """One request from its first prompt token to its last reply token, one piece of work at a time.
 
-The worker decides whose turn it is: a generation is `reading` its prompt, block by block, or it is handed the logits
-from which it chooses its next tokens. What it has to tell goes to `tell`.
+The worker decides whose turn it is: a generation is `reading` its prompt, block by block, or it is handed the odds
+by which it chooses its next tokens. What it has to tell goes to `tell`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -15,6 +15,7 @@ import torch
 from chat.engine.events import Event, Finished, Prefilling, TokenChosen
 from chat.engine.forward import Forward
 from chat.engine.lookup import PromptLookup
+from chat.engine.odds import Odds
 from chat.engine.prefix_cache import PrefixCache
 from chat.engine.sampling import choose_token, make_generator, weigh
 from chat.types import FinishReason, Sampling, Timing, Usage
@@ -89,20 +90,20 @@ class Generation:
         self._cached += self.cache.length - before
         start = self.cache.length
         end = self._prefix_cache.end_of_reading(start, len(ids))
-        logits = self._forward.read(ids[start:end], self.cache)
+        odds = self._forward.read(ids[start:end], self.cache)
         self._prefix_cache.keep(ids[:end], self.cache, self._request.lane)
         self._tell(Prefilling(end, len(ids)))
         if end == len(ids):
             self._prefilled_at = perf_counter()
-            self._choose(logits)
+            self._choose(odds)
             self._look_ahead()
 
-    def take(self, logits: torch.Tensor) -> None:
-        """Choose from the logits behind each token that was read `ahead`, as far as the guesses were right."""
+    def take(self, odds: Sequence[Odds]) -> None:
+        """Choose by the odds behind each token that was read `ahead`, as far as the guesses were right."""
         guessed = self.ahead[1:]
         self.cache.length -= len(guessed) + 1
         self._drafted += len(guessed)
-        for place, behind in enumerate(logits):
+        for place, behind in enumerate(odds):
             self.cache.length += 1
             self._accepted += place > 0
             chosen = self._choose(behind)
@@ -118,10 +119,10 @@ class Generation:
         guess = (list(given) or self._lookup.guess())[: max(0, left - 1)] if self._forward.exact else []
         self.ahead = [self._lookup.token_ids[-1], *guess]
 
-    def _choose(self, logits: torch.Tensor) -> int:
+    def _choose(self, odds: Odds) -> int:
         """Choose the next token, and end if it is the last."""
-        chosen = self._request.given[self._written] if self._request.given else self._drawn(logits)
-        choice = weigh(logits, chosen)
+        chosen = self._request.given[self._written] if self._request.given else self._drawn(odds)
+        choice = weigh(odds, chosen)
         self._lookup.append(chosen)
         self._written += 1
         self._first_token_at = self._first_token_at or perf_counter()
@@ -131,9 +132,9 @@ class Generation:
             self.finish(reason)
         return chosen
 
-    def _drawn(self, logits: torch.Tensor) -> int:
+    def _drawn(self, odds: Odds) -> int:
         self._generator = self._generator or make_generator(self._request.sampling)
-        return choose_token(logits, self._request.sampling, self._generator)
+        return choose_token(odds, self._request.sampling, self._generator)
 
     def finish(self, reason: FinishReason, error: str | None = None) -> None:
         """End, and tell what the request took until now."""

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, silu
 
+from chat.engine.odds import Odds
+
 _FIRST_CAPACITY = 512
 
 
@@ -105,8 +107,8 @@ class LlamaForward:
         return LlamaCache(len(self._layers), self._key_heads, self._head_size, self._embeddings)
 
     @torch.inference_mode()
-    def read(self, token_ids: Sequence[int], cache: LlamaCache) -> Tensor:
-        """Read some tokens of one request; the logits that follow the last of them."""
+    def read(self, token_ids: Sequence[int], cache: LlamaCache) -> Odds:
+        """Read some tokens of one request; the odds of what follows the last of them."""
         tokens = len(token_ids)
         cache.make_room(tokens)
         start, end = cache.length, cache.length + tokens
@@ -129,13 +131,13 @@ class LlamaForward:
                 enable_gqa=self._heads != self._key_heads,
             )[0].transpose(0, 1)
 
-        logits = self._logits(self._through_layers(token_ids, cos, sin, attend)[-1:])[0]
+        (logits,) = self._logits(self._through_layers(token_ids, cos, sin, attend)[-1:])
         cache.length = end
-        return logits
+        return Odds.of(logits)
 
     @torch.inference_mode()
-    def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[LlamaCache]) -> Sequence[Tensor]:
-        """Read one token of each request; the logits that follow each."""
+    def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[LlamaCache]) -> Sequence[Sequence[Odds]]:
+        """Read one token of each request; the odds of what follows each."""
         token_ids = [token_id for (token_id,) in ahead]
         for cache in caches:
             cache.make_room(1)
@@ -152,12 +154,10 @@ class LlamaForward:
                 attended[row] = self._attend_alone(queries[row], held[0, :, :end], held[1, :, :end])
             return attended
 
-        logits = self._logits(self._through_layers(token_ids, self._cos[places], self._sin[places], attend))[
-            :, None
-        ].unbind()
+        logits = self._logits(self._through_layers(token_ids, self._cos[places], self._sin[places], attend))
         for cache in caches:
             cache.length += 1
-        return logits
+        return [[Odds.of(of_one)] for of_one in logits]
 
     def _attend_alone(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """One token's attention: queries (heads, head size) on keys and values (key heads, tokens, head size)."""

@@ -1,4 +1,4 @@
-"""The choice of the next token from the model's logits, on the thread that asks.
+"""The choice of the next token by its odds, on the thread that asks.
 
 torch would share out work this small among threads of its own, which, asleep beside the engine's, take longer to wake
 than the work takes (tests/bench/LOG.md, 2026-11-23).
@@ -6,9 +6,10 @@ than the work takes (tests/bench/LOG.md, 2026-11-23).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from chat.engine.odds import Odds
 from chat.types import Choice, Sampling
@@ -25,22 +26,22 @@ def make_generator(sampling: Sampling) -> torch.Generator:
 
 def make_ready() -> None:
     """Have what this room runs compiled, or read from where it is kept, before somebody waits for a token."""
-    logits = torch.zeros(1)
-    drawing = Sampling(temperature=1.0, top_p=0.5)
-    weigh(logits, choose_token(logits, drawing, make_generator(drawing)))
+    odds, drawing = Odds.of(torch.zeros(1)), Sampling(temperature=0.5, top_p=0.5)
+    weigh(odds, choose_token(odds, drawing, make_generator(drawing)))
 
 
-def choose_token(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """Choose a token id from logits of shape (vocabulary,). Raises ValueError if they are no numbers.
+def choose_token(odds: Odds, sampling: Sampling, generator: torch.Generator) -> int:
+    """Choose a token id by its odds at temperature 1. Raises ValueError if the logits are no numbers.
 
     Temperature 0 takes the likeliest. Otherwise the logits are divided by the temperature, cut to the `top_k`
     likeliest, cut to the smallest set whose probability reaches `top_p` (nucleus sampling, Holtzman et al. 2020,
     arXiv:1904.09751), and drawn from.
     """
-    values = _values(logits)
+    _check(odds)
     if sampling.temperature == 0:
-        return int(values.argmax())
-    odds = Odds.of(values, max(sampling.temperature, _LEAST_TEMPERATURE))
+        return odds.likeliest(1)[0]
+    if sampling.temperature != 1:
+        odds = odds.at(max(sampling.temperature, _LEAST_TEMPERATURE))
     if sampling.top_k:
         return _drawn_from_likeliest(odds, sampling, generator)
     # To draw until one is of the smallest set takes fewer passes than to sort the vocabulary in order to find the set.
@@ -51,21 +52,21 @@ def choose_token(logits: torch.Tensor, sampling: Sampling, generator: torch.Gene
             return place
 
 
-def weigh(logits: torch.Tensor, token_id: int) -> Choice:
-    """What logits of shape (vocabulary,) say of a token: its probability, and the five likeliest others.
+def weigh(odds: Odds, token_id: int) -> Choice:
+    """What the odds at temperature 1 say of a token: its probability, and the five likeliest others.
 
-    Raises ValueError if they are no numbers. Probabilities have six significant digits.
+    Raises ValueError if the logits are no numbers. Probabilities have six significant digits.
     """
-    odds = Odds.of(_values(logits))
+    _check(odds)
     others = [place for place in odds.likeliest(_OTHERS + 1) if place != token_id][:_OTHERS]
     total = odds.total
-    shares = [float(f"{odds.values[place] / total:.6g}") for place in (token_id, *others)]
+    shares = [float(f"{odds[place] / total:.6g}") for place in (token_id, *others)]
     return Choice(shares[0], tuple(zip(others, shares[1:], strict=True)))
 
 
-def _values(logits: torch.Tensor) -> NDArray[np.float32]:
-    values: NDArray[np.float32] = logits.float().contiguous().cpu().numpy()
-    return values
+def _check(odds: Odds) -> None:
+    if not math.isfinite(odds.largest):
+        raise ValueError("its logits are not numbers")
 
 
 def _chance(generator: torch.Generator) -> float:
@@ -73,10 +74,10 @@ def _chance(generator: torch.Generator) -> float:
 
 
 def _drawn_from_likeliest(odds: Odds, sampling: Sampling, generator: torch.Generator) -> int:
-    count = min(sampling.top_k, len(odds.values))
-    ids = np.argpartition(odds.values, -count)[-count:]
-    ids = ids[np.argsort(-odds.values[ids], kind="stable")]
-    likeliest = odds.values[ids].astype(np.float64)
+    count = min(sampling.top_k, len(odds.logits))
+    ids = np.argpartition(odds.logits, -count)[-count:]
+    ids = ids[np.argsort(-odds.logits[ids], kind="stable")]
+    likeliest = np.exp((odds.logits[ids].astype(np.float64) - odds.largest) / odds.temperature)
     before = likeliest.cumsum() - likeliest
     reached = (likeliest * (before < sampling.top_p * likeliest.sum())).cumsum()
     # However the product is rounded, it stays below the end.

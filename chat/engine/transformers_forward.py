@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from chat.engine.odds import Odds
+
 
 class TransformersCache:
     """A request's `DynamicCache`."""
@@ -55,14 +57,13 @@ class TransformersForward:
         return TransformersCache()
 
     @torch.inference_mode()
-    def read(self, token_ids: Sequence[int], cache: TransformersCache) -> torch.Tensor:
-        """Read some tokens; the logits that follow the last of them."""
+    def read(self, token_ids: Sequence[int], cache: TransformersCache) -> Odds:
+        """Read some tokens; the odds of what follows the last of them."""
         input_ids = torch.tensor([token_ids], device=self._model.device)
         output = self._model(input_ids=input_ids, past_key_values=cache.kv, use_cache=True, logits_to_keep=1)
         cache.length += len(token_ids)
-        logits: torch.Tensor = output.logits[0, -1]
-        return logits
+        return Odds.of(output.logits[0, -1])
 
-    def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[TransformersCache]) -> Sequence[torch.Tensor]:
+    def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[TransformersCache]) -> Sequence[Sequence[Odds]]:
         """Read one token of each request, one after another."""
-        return [self.read(token_ids, cache)[None] for token_ids, cache in zip(ahead, caches, strict=True)]
+        return [[self.read(token_ids, cache)] for token_ids, cache in zip(ahead, caches, strict=True)]

@@ -175,19 +175,19 @@ class Engine:
         """One step for each, in one forward pass where that is quicker."""
         if len(generations) > 1 and self._forward.batched:
             try:
-                logits = self._forward.step([one.ahead for one in generations], [one.cache for one in generations])
+                odds = self._forward.step([one.ahead for one in generations], [one.cache for one in generations])
             except Exception:  # noqa: BLE001  the one that fails alone is the one to end
                 _log.exception("a step for several requests failed; each is tried alone")
             else:
-                for generation, its_logits in zip(generations, logits, strict=True):
-                    self._guarded(generation, partial(generation.take, its_logits))
+                for generation, its_own in zip(generations, odds, strict=True):
+                    self._guarded(generation, partial(generation.take, its_own))
                 return
         for generation in generations:
             self._guarded(generation, partial(self._step_alone, generation))
 
     def _step_alone(self, generation: Generation) -> None:
-        (logits,) = self._forward.step([generation.ahead], [generation.cache])
-        generation.take(logits)
+        (odds,) = self._forward.step([generation.ahead], [generation.cache])
+        generation.take(odds)
 
     def _guarded(self, generation: Generation, work: Callable[[], None]) -> None:
         try:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from chat.engine.packed.barrier import meet
 from chat.engine.packed.pipe import is_called
 from chat.engine.packed.products import InBytes, lower, multiply, put_bytes, share
+from chat.engine.packed.stretches import add_up, find_peaks
 from chat.engine.packed.vectors import (
     MOST_QUERIES,
     exponentials,
@@ -53,6 +54,7 @@ class Rows(NamedTuple):
 
     `counts`: how many there are, how many of the last get logits, and the address of these, (so many, vocabulary).
     `hidden`: (rows, width), overwritten. For each row its place, and the address and the capacity of its cache.
+    What the logits of each come to: `peaks` and `sums`, (rows, stretches of the vocabulary).
     """
 
     counts: NDArray[np.int64]
@@ -60,6 +62,8 @@ class Rows(NamedTuple):
     places: NDArray[np.int64]
     caches: NDArray[np.int64]
     capacities: NDArray[np.int64]
+    peaks: NDArray[np.float32]
+    sums: NDArray[np.float32]
 
 
 class Scratch(NamedTuple):
@@ -120,6 +124,14 @@ def run(thread, threads, arrivals, shape, weights, rows, scratch):
     meet(arrivals, threads)
     size = shape.vocabulary
     multiply(thread, threads, weights.products[-1], 0, wanted, scratch, logits, 4 * size, 0, size)
+    meet(arrivals, threads)
+    first, end = share(thread, threads, rows.peaks.shape[1])
+    for row in range(wanted):
+        find_peaks(logits + row * size * 4, size // LANES, first, end, rows.peaks[row])
+    meet(arrivals, threads)
+    for row in range(wanted):
+        largest = rows.peaks[row].max()
+        add_up(logits + row * size * 4, size // LANES, first, end, largest, np.float32(1), rows.sums[row])
     meet(arrivals, threads)
 
 

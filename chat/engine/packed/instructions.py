@@ -121,10 +121,17 @@ class Code:
         return self.b.call(function, vectors)
 
     def across(self, operation: str, vector: Any) -> Any:
-        """The sum (`add`, of integers) or the largest (`fmax`) of a register's sixteen lanes."""
+        """The sum (`add`, of integers) or the largest (`fmax`, `fmaximum`) of a register's sixteen lanes."""
         kind, one = (INTS, INT) if operation == "add" else (FLOATS, FLOAT)
         name = f"llvm.vector.reduce.{operation}.v16{'i32' if kind is INTS else 'f32'}"
         return self.b.call(self._function(name, one, [kind]), [vector])
+
+    def total(self, vector: Any) -> Any:
+        """The sum of sixteen floats, neighbours first."""
+        for width in (1, 2, 4, 8):
+            swapped = ir.Constant(INTS, [lane ^ width for lane in range(LANES)])
+            vector = self.b.fadd(vector, self.b.shuffle_vector(vector, vector, swapped))
+        return self.b.extract_element(vector, INT(0))
 
     def exp(self, vector: Any) -> Any:
         """e to the power of each of sixteen floats, as 2^n times a polynomial; it stays finite and above zero."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from chat.engine.odds import Odds
 from chat.engine.packed.aligned import zeros
 from chat.engine.packed.crew import Crew
 from chat.engine.packed.forward_pass import Rows, Scratch, Weights
 from chat.engine.packed.products import LORA_PARTS, MATRIX, InBytes
+from chat.engine.packed.stretches import STRETCH
 from chat.engine.packed.vectors import MOST_QUERIES
 from chat.packed_model import GROUP, LANES, PackedModel, Shape
 
@@ -89,6 +92,8 @@ class PackedForward:
             places=zeros((_MOST_ROWS,), np.int64),
             caches=zeros((_MOST_ROWS,), np.int64),
             capacities=zeros((_MOST_ROWS,), np.int64),
+            peaks=zeros((_MOST_ROWS, -(-model.shape.vocabulary // STRETCH)), np.float32),
+            sums=zeros((_MOST_ROWS, -(-model.shape.vocabulary // STRETCH)), np.float32),
         )
         self._positions = 0
         self._reach(_FIRST_CAPACITY)
@@ -99,40 +104,44 @@ class PackedForward:
         """An empty cache for one request."""
         return PackedCache(self._shape)
 
-    def read(self, token_ids: Sequence[int], cache: PackedCache) -> torch.Tensor:
-        """Read some tokens of one request; the logits that follow the last of them."""
+    def read(self, token_ids: Sequence[int], cache: PackedCache) -> Odds:
+        """Read some tokens of one request; the odds of what follows the last of them."""
         assert 0 < len(token_ids) <= _MOST_ROWS, "the prefix cache works in blocks of at most 128"
         cache.make_room(len(token_ids))
         rows = [(token_id, cache, cache.length + place) for place, token_id in enumerate(token_ids)]
-        logits = zeros((1, self._shape.vocabulary), np.float32)
-        self._run(rows, logits)
+        (odds,) = self._run(rows, 1)
         cache.length += len(token_ids)
-        return torch.from_numpy(logits[0])
+        return odds
 
-    def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[PackedCache]) -> Sequence[torch.Tensor]:
-        """Read the next tokens of each request; the logits that follow each token."""
+    def step(self, ahead: Sequence[Sequence[int]], caches: Sequence[PackedCache]) -> Sequence[Sequence[Odds]]:
+        """Read the next tokens of each request; the odds of what follows each token."""
         rows: list[_Row] = []
         for token_ids, cache in zip(ahead, caches, strict=True):
             cache.make_room(len(token_ids))
             rows += [(token_id, cache, cache.length + place) for place, token_id in enumerate(token_ids)]
-        logits = zeros((len(rows), self._shape.vocabulary), np.float32)
+        found: list[Odds] = []
         for start in range(0, len(rows), _MOST_ROWS):
-            self._run(rows[start : start + _MOST_ROWS], logits[start : start + _MOST_ROWS])
+            part = rows[start : start + _MOST_ROWS]
+            found += self._run(part, len(part))
         for token_ids, cache in zip(ahead, caches, strict=True):
             cache.length += len(token_ids)
-        return torch.split(torch.from_numpy(logits), [len(token_ids) for token_ids in ahead])
+        following = iter(found)
+        return [list(islice(following, len(token_ids))) for token_ids in ahead]
 
-    def _run(self, read: Sequence[_Row], logits: NDArray[np.float32]) -> None:
-        """Read tokens; write the logits that follow the last of them, as many as there is room for."""
+    def _run(self, read: Sequence[_Row], wanted: int) -> list[Odds]:
+        """Read tokens; the odds of what follows so many of the last of them."""
         token_ids, caches, places = zip(*read, strict=True)
         self._reach(max(places) + 1)
         count, rows = len(read), self._rows
-        rows.counts[:] = count, len(logits), logits.ctypes.data
+        logits = zeros((wanted, self._shape.vocabulary), np.float32)
+        rows.counts[:] = count, wanted, logits.ctypes.data
         rows.hidden[:count] = self._embeddings[list(token_ids)]
         rows.places[:count] = places
         rows.caches[:count] = [cache.held.ctypes.data for cache in caches]
         rows.capacities[:count] = [cache.capacity for cache in caches]
         self._crew.run()
+        kept = rows.peaks[:wanted].copy(), rows.sums[:wanted].copy()
+        return [Odds(*of_one) for of_one in zip(logits, *kept, strict=True)]
 
     def _reach(self, positions: int) -> None:
         """Have room and rotations for so many positions."""

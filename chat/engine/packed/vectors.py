@@ -209,6 +209,40 @@ def greatest(context: Any, values: Any, blocks: Any) -> Any:
 
 
 @intrinsic
+def peak(context: Any, values: Any, blocks: Any) -> Any:
+    """The greatest of so many blocks of sixteen numbers; no number if one of them is none."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = Code(builder)
+        values, blocks = args
+        lanes = cgutils.alloca_once_value(builder, numbers(-math.inf))
+        with cgutils.for_range(builder, blocks) as loop:
+            here = code.floats(code.at(values, loop.index, 4 * LANES))
+            builder.store(code.each("maximum", builder.load(lanes), here), lanes)
+        return code.across("fmaximum", builder.load(lanes))
+
+    return types.float32(types.intp, types.intp), generate
+
+
+@intrinsic
+def sum_of_exponentials(context: Any, values: Any, largest: Any, divisor: Any, blocks: Any) -> Any:
+    """The sum of e to the power of each value less the largest, divided, over so many blocks of sixteen."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = Code(builder)
+        values, largest, divisor, blocks = args
+        largest, divisor = code.in_all(largest), code.in_all(divisor)
+        (total,) = code.sums(1)
+        with cgutils.for_range(builder, blocks) as loop:
+            here = code.floats(code.at(values, loop.index, 4 * LANES))
+            odds = code.exp(builder.fdiv(builder.fsub(here, largest), divisor))
+            builder.store(builder.fadd(builder.load(total), odds), total)
+        return code.total(builder.load(total))
+
+    return types.float32(types.intp, types.float32, types.float32, types.intp), generate
+
+
+@intrinsic
 def gate(context: Any, gates: Any, values: Any, out: Any, blocks: Any) -> Any:
     """x / (1 + e^-x) of each gate, times its value: the SiLU gate, for so many blocks of sixteen."""
 

@@ -1,0 +1,37 @@
+"""What logits come to, stretch by stretch: the greatest of each, and the sum of what they make the odds.
+
+Each stretch is looked at by itself, so the results are the same however many threads share them.
+"""
+
+# numba infers the types of these functions from the values that they are called with.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, call-arg"
+
+from __future__ import annotations
+
+from numba import njit
+
+from chat.engine.packed.vectors import peak, sum_of_exponentials
+from chat.packed_model import LANES
+
+STRETCH = 256
+"""Sums over stretches of so many, and then within one, take a fraction of the time of one running sum."""
+
+
+@njit(nogil=True, cache=True)
+def find_peaks(logits, blocks, first, end, peaks):
+    """The greatest of each stretch from `first` to before `end`, of so many blocks of sixteen logits at an address.
+
+    It is no number where one of them is none.
+    """
+    for stretch in range(first, end):
+        before = stretch * (STRETCH // LANES)
+        peaks[stretch] = peak(logits + before * LANES * 4, min(STRETCH // LANES, blocks - before))
+
+
+@njit(nogil=True, cache=True)
+def add_up(logits, blocks, first, end, largest, temperature, sums):
+    """The sum of e to the power of (logit - largest) / temperature, for each of these stretches."""
+    for stretch in range(first, end):
+        before = stretch * (STRETCH // LANES)
+        size = min(STRETCH // LANES, blocks - before)
+        sums[stretch] = sum_of_exponentials(logits + before * LANES * 4, largest, temperature, size)
