@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from chat.engine.packed.vectors import product, to_bytes
+from chat.engine.packed.vectors import first_of_row, product, to_bytes
 from chat.packed_model import GROUP, LANES
 
 MATRIX = np.dtype([(name, np.int64) for name in ("codes", "scales", "bias", "bits", "rows", "columns")])
@@ -42,13 +42,14 @@ def share(thread, threads, pieces):
 @njit(nogil=True, cache=True)
 def put_bytes(values, groups, row, inputs, whose):
     """Write a row of inputs, so many groups of floats at an address, as bytes."""
+    place = first_of_row(row, groups)
     to_bytes(
         values,
         groups,
-        inputs.codes[whose].ctypes.data + row * groups * GROUP,
-        inputs.scales[whose].ctypes.data + row * groups * 4,
-        inputs.offsets[whose].ctypes.data + row * groups * 4,
-        inputs.sums[whose].ctypes.data + row * groups * 4,
+        inputs.codes[whose].ctypes.data + place * GROUP,
+        inputs.scales[whose].ctypes.data + place * 4,
+        inputs.offsets[whose].ctypes.data + place * 4,
+        inputs.sums[whose].ctypes.data + place * 4,
     )
 
 
