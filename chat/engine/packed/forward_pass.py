@@ -14,13 +14,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from chat.engine.packed.barrier import meet
+from chat.engine.packed.compiled import compiled
 from chat.engine.packed.pipe import is_called
 from chat.engine.packed.products import InBytes, lower, multiply, put_bytes, share
-from chat.engine.packed.stretches import add_up, find_peaks
+from chat.engine.packed.stretches import add_up, find_peaks, largest_of
 from chat.engine.packed.vectors import (
     MOST_QUERIES,
     exponentials,
@@ -86,14 +86,14 @@ class Scratch(NamedTuple):
     weightings: NDArray[np.float32]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def run_when_called(pipe, thread, threads, arrivals, shape, weights, rows, scratch):
     """A thread's part of one pass after the other, whenever it is called, until the pipe is closed."""
     while is_called(pipe):
         run(thread, threads, arrivals, shape, weights, rows, scratch)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def run(thread, threads, arrivals, shape, weights, rows, scratch):
     """A thread's part of a forward pass. `arrivals` is the address where the threads meet."""
     tokens, wanted, logits = rows.counts
@@ -130,12 +130,12 @@ def run(thread, threads, arrivals, shape, weights, rows, scratch):
         find_peaks(logits + row * size * 4, size // LANES, first, end, rows.peaks[row])
     meet(arrivals, threads)
     for row in range(wanted):
-        largest = rows.peaks[row].max()
+        largest = largest_of(rows.peaks[row])
         add_up(logits + row * size * 4, size // LANES, first, end, largest, np.float32(1), rows.sums[row])
     meet(arrivals, threads)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _prepare_normed(thread, threads, hidden, norm, epsilon, scratch):
     """Root mean square norm (Zhang & Sennrich 2019, arXiv:1910.07467) of each row, in bytes."""
     first, end = share(thread, threads, hidden.shape[0])
@@ -145,14 +145,14 @@ def _prepare_normed(thread, threads, hidden, norm, epsilon, scratch):
         put_bytes(normed.ctypes.data, hidden.shape[1] // GROUP, row, scratch.inputs, 0)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _prepare(thread, threads, inputs, scratch):
     first, end = share(thread, threads, inputs.shape[0])
     for row in range(first, end):
         put_bytes(inputs[row].ctypes.data, inputs.shape[1] // GROUP, row, scratch.inputs, 0)
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _norm(values, norm, epsilon, out):
     total = np.float32(0)
     for place in range(values.shape[0]):
@@ -162,7 +162,7 @@ def _norm(values, norm, epsilon, out):
         out[place] = values[place] * factor * norm[place]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _join(thread, threads, matrices, shape, tokens, scratch):
     """Queries, keys and values, side by side."""
     queries, keys = shape.heads * shape.head_size, shape.key_heads * shape.head_size
@@ -173,7 +173,7 @@ def _join(thread, threads, matrices, shape, tokens, scratch):
     multiply(thread, threads, matrices, 2, tokens, scratch, out, stride, queries + keys, keys)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _add(thread, threads, matrices, hidden, scratch):
     """A product that is added to the hidden states."""
     width = hidden.shape[1]
@@ -185,7 +185,7 @@ def _add(thread, threads, matrices, hidden, scratch):
             hidden[row, place] += scratch.added[row, place]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _gate(thread, threads, matrices, shape, rows, scratch):
     """SwiGLU (Shazeer 2020, arXiv:2002.05202): a thread has the same rows of both halves."""
     out, stride = scratch.gated.ctypes.data, scratch.gated.shape[1] * 4
@@ -198,7 +198,7 @@ def _gate(thread, threads, matrices, shape, rows, scratch):
         gate(gates, gates + shape.inner * 4, scratch.inner[row].ctypes.data + first * LANES * 4, end - first)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _remember(thread, threads, layer, shape, weights, rows, scratch):
     """Write each row's keys, turned to its place (Su et al. 2021, arXiv:2104.09864), and values into its cache."""
     size, key_heads = shape.head_size, shape.key_heads
@@ -219,7 +219,7 @@ def _remember(thread, threads, layer, shape, weights, rows, scratch):
             put_half(values + (place * size + at) * 2, scratch.joined[row, start + at])
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _turn(head, weights, layer, which, place, epsilon, out):
     half = head.shape[0] // 2
     if weights.head_norms.shape[0]:
@@ -230,7 +230,7 @@ def _turn(head, weights, layer, which, place, epsilon, out):
         out[at + half] = head[at + half] * cos[at] + head[at] * sin[at]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _attend(thread, threads, layer, shape, weights, rows, scratch):
     """Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245): tiles of queries that share a cache and keys."""
     key_heads, heads = shape.key_heads, shape.heads // shape.key_heads
@@ -247,7 +247,7 @@ def _attend(thread, threads, layer, shape, weights, rows, scratch):
             _attend_tile(thread, layer, head, start, end, shape, weights, rows, scratch)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _attend_tile(thread, layer, head, start, end, shape, weights, rows, scratch):
     size, heads = shape.head_size, shape.heads // shape.key_heads
     queries, weightings = scratch.queries[thread], scratch.weightings[thread]
@@ -278,7 +278,7 @@ def _attend_tile(thread, layer, head, start, end, shape, weights, rows, scratch)
                 scratch.attended[row, at + place] = mixed[place]
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _softmax(weights, count, filled):
     """Softmax of the first `count`, in place; zero behind them."""
     largest = greatest(weights.ctypes.data, count // LANES)

@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from chat.engine.packed.compiled import compiled
 from chat.engine.packed.vectors import first_of_row, product, to_bytes
 from chat.packed_model import GROUP, LANES
 
@@ -33,13 +33,13 @@ class InBytes(NamedTuple):
     sums: NDArray[np.float32]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def share(thread, threads, pieces):
     """The first of this thread's pieces of the work, and the one behind its last."""
     return pieces * thread // threads, pieces * (thread + 1) // threads
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def put_bytes(values, groups, row, inputs, whose):
     """Write a row of inputs, so many groups of floats at an address, as bytes."""
     place = first_of_row(row, groups)
@@ -53,7 +53,7 @@ def put_bytes(values, groups, row, inputs, whose):
     )
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def multiply(thread, threads, matrices, part, tokens, scratch, out, stride, first_row, row_count):
     """This thread's rows of a product, for all tokens, and what the adapter adds to this part of it."""
     own, lora_b = matrices[0], matrices[2]
@@ -66,7 +66,7 @@ def multiply(thread, threads, matrices, part, tokens, scratch, out, stride, firs
             _sixteen_rows(lora_b, block, into, stride, scratch.lowered, whose, tokens, into, stride)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _sixteen_rows(matrix, block, begin, begin_stride, inputs, whose, tokens, out, out_stride):
     groups = matrix.columns // GROUP
     rests = inputs.offsets[whose].ctypes.data if matrix.bits == 8 else inputs.sums[whose].ctypes.data
@@ -86,7 +86,7 @@ def _sixteen_rows(matrix, block, begin, begin_stride, inputs, whose, tokens, out
     )
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def lower(thread, matrices, tokens, scratch):
     """What an adapter makes of the inputs first, in bytes. Each thread does all of it: to meet again takes longer."""
     lora_a, rank = matrices[1], matrices[2].columns

@@ -8,8 +8,7 @@ Each stretch is looked at by itself, so the results are the same however many th
 
 from __future__ import annotations
 
-from numba import njit
-
+from chat.engine.packed.compiled import compiled
 from chat.engine.packed.vectors import peak, sum_of_exponentials
 from chat.packed_model import LANES
 
@@ -17,7 +16,7 @@ STRETCH = 256
 """Sums over stretches of so many, and then within one, take a fraction of the time of one running sum."""
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def find_peaks(logits, blocks, first, end, peaks):
     """The greatest of each stretch from `first` to before `end`, of so many blocks of sixteen logits at an address.
 
@@ -28,10 +27,19 @@ def find_peaks(logits, blocks, first, end, peaks):
         peaks[stretch] = peak(logits + before * LANES * 4, min(STRETCH // LANES, blocks - before))
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def add_up(logits, blocks, first, end, largest, temperature, sums):
     """The sum of e to the power of (logit - largest) / temperature, for each of these stretches."""
     for stretch in range(first, end):
         before = stretch * (STRETCH // LANES)
         size = min(STRETCH // LANES, blocks - before)
         sums[stretch] = sum_of_exponentials(logits + before * LANES * 4, largest, temperature, size)
+
+
+@compiled()
+def largest_of(peaks):
+    """The greatest of all stretches' peaks."""
+    largest = peaks[0]
+    for stretch in range(1, peaks.shape[0]):
+        largest = max(largest, peaks[stretch])
+    return largest

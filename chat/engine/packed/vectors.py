@@ -16,10 +16,11 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from chat.engine.packed.compiled import compiled
 from chat.engine.packed.instructions import BYTE, FLOAT, FLOATS, HALF, INT, INTS, LONG, Code, numbers
 from chat.packed_model import GROUP, LANES
 from chat.processor import multiplies_bytes
@@ -96,26 +97,35 @@ def _scores(tile: int) -> Callable[..., Any]:
             queries, keys, size, blocks, out, out_stride = args
             rows = code.bases(queries, builder.mul(size, LONG(4)), tile)
             into = code.bases(out, out_stride, tile)
-            totals = code.sums(tile)
-            with cgutils.for_range(builder, blocks) as over_blocks:
-                block = over_blocks.index
-                here = code.at(keys, builder.mul(block, size), 2 * LANES)
-                for total in totals:
-                    builder.store(ir.Constant(FLOATS, [0.0] * LANES), total)
-                with cgutils.for_range(builder, size) as over_size:
-                    of_size = code.at(here, over_size.index, 2 * LANES)
-                    code.fetch_ahead(of_size)
-                    of_sixteen = code.halves(of_size)
-                    for total, row in zip(totals, rows, strict=True):
-                        one = code.everywhere(code.at(row, over_size.index, 4), FLOAT)
-                        code.add_product(total, one, of_sixteen)
-                for total, row in zip(totals, into, strict=True):
-                    code.store(builder.load(total), code.at(row, block, 4 * LANES))
+            pairs = builder.lshr(blocks, LONG(1))
+            with cgutils.for_range(builder, pairs) as loop:
+                _write_scores(code, 2, rows, keys, size, builder.shl(loop.index, LONG(1)), into)
+            with builder.if_then(builder.trunc(blocks, ir.IntType(1))):
+                _write_scores(code, 1, rows, keys, size, builder.shl(pairs, LONG(1)), into)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 6), generate
 
     return scores
+
+
+def _write_scores(code: Code, wide: int, rows: list[Any], keys: Any, size: Any, block: Any, into: list[Any]) -> None:
+    """So many blocks side by side: a sum waits for its last product, and one block has too few sums to fill that."""
+    builder = code.b
+    totals = [code.sums(len(rows)) for _ in range(wide)]
+    stride = builder.mul(size, LONG(2 * LANES))
+    heres = [builder.add(keys, builder.mul(builder.add(block, LONG(side)), stride)) for side in range(wide)]
+    with cgutils.for_range(builder, size) as loop:
+        ones = [code.everywhere(code.at(row, loop.index, 4), FLOAT) for row in rows]
+        for here, of_block in zip(heres, totals, strict=True):
+            of_size = code.at(here, loop.index, 2 * LANES)
+            code.fetch_ahead(of_size)
+            of_sixteen = code.halves(of_size)
+            for total, one in zip(of_block, ones, strict=True):
+                code.add_product(total, one, of_sixteen)
+    for side, of_block in enumerate(totals):
+        for total, row in zip(of_block, into, strict=True):
+            code.store(builder.load(total), code.at(row, builder.add(block, LONG(side)), 4 * LANES))
 
 
 def _mixture(tile: int, registers: int) -> Callable[..., Any]:
@@ -290,13 +300,13 @@ MOST_QUERIES = 6
 """Queries in a tile at most."""
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def first_of_row(row, groups):
     """How many groups lie before the first of a row."""
     return row // SIDE_BY_SIDE * SIDE_BY_SIDE * groups + row % SIDE_BY_SIDE
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def product(
     bits, codes, scales, begin, begin_stride, groups, inputs, input_scales, rests, rows, out, out_stride
 ):  # fmt: skip
@@ -320,7 +330,7 @@ def product(
             row += 1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def scores(queries, rows, keys, size, blocks, out, out_stride):
     """The products of queries, at most MOST_QUERIES, with blocks of sixteen keys."""
     row = 0
@@ -341,7 +351,7 @@ def scores(queries, rows, keys, size, blocks, out, out_stride):
             row += 1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def mixture(weights, weights_stride, rows, values, size, tokens, out):
     """The sums of values, each times its weight, for each of some weightings."""
     wide = size // 64 * 64

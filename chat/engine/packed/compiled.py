@@ -1,0 +1,14 @@
+"""How the functions of a forward pass are compiled."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from numba import njit
+
+compiled = partial(njit, nogil=True, cache=True, _nrt=False)
+"""Without the interpreter's lock, and without numba's counting of references.
+
+Nothing is made while a pass runs that would have to be counted, and two threads that count in the same place wait for
+each other: counting took a third of a pass (tests/bench/LOG.md, 2026-11-23).
+"""
