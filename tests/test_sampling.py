@@ -111,6 +111,14 @@ def test_a_token_that_the_model_rules_out_is_never_drawn() -> None:
     assert draw(logits, Sampling(temperature=5.0)).keys() == {0, 2}
 
 
+def test_sums_that_are_rounded_never_end_at_a_token_that_is_ruled_out() -> None:
+    chance = torch.Generator().manual_seed(4)
+    for _ in range(100):
+        logits = torch.full((256,), -torch.inf)
+        logits[:200] = torch.randn(200, generator=chance)
+        assert Odds.of(logits).place(1 - 2**-53) < 200
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_every_precision_a_model_may_answer_in_is_taken(dtype: torch.dtype) -> None:
     drawn = draw(LOGITS.to(dtype), Sampling(temperature=0.7, top_k=4, top_p=0.95), times=50)

@@ -101,12 +101,18 @@ def _place(logits, sums, largest, temperature, point):
         point -= sums[stretch]
         stretch += 1
     odds = np.empty(STRETCH, np.float32)
-    count, reached = _of_stretch(logits, stretch, largest, temperature, odds), 0.0
-    for at in range(count - 1):
+    count, whole = _of_stretch(logits, stretch, largest, temperature, odds), 0.0
+    for at in range(count):
+        whole += odds[at]
+    # The stretch's own sum was rounded elsewhere; at its end must not stand a token that adds nothing.
+    point *= whole / sums[stretch]
+    reached, found = 0.0, 0
+    for at in range(count):
+        found = at if reached + odds[at] > reached else found
         reached += odds[at]
         if reached > point:
-            return stretch * STRETCH + at
-    return stretch * STRETCH + count - 1
+            break
+    return stretch * STRETCH + found
 
 
 @njit(cache=True)
