@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -55,12 +56,12 @@ class Odds:
     def _measure(self) -> tuple[np.float32, np.float32]:
         return np.float32(self.largest), np.float32(self.temperature)
 
-    @property
+    @cached_property
     def largest(self) -> float:
         """The greatest logit. It is no number if one of them is none."""
         return float(self.peaks.max())
 
-    @property
+    @cached_property
     def total(self) -> float:
         """The sum of all."""
         return float(self.sums.sum(dtype=np.float64))

@@ -10,5 +10,5 @@ compiled = partial(njit, nogil=True, cache=True, _nrt=False)
 """Without the interpreter's lock, and without numba's counting of references.
 
 Nothing is made while a pass runs that would have to be counted, and two threads that count in the same place wait for
-each other: counting took a third of a pass (tests/bench/LOG.md, 2026-11-23).
+each other: counting took nearly half of attention's time (tests/bench/LOG.md, 2026-11-23).
 """
