@@ -81,8 +81,7 @@ def test_a_correction_lives_in_the_prompt_and_nowhere_else(visitor, app):
     visitor.say(QUESTION)
     assert "Dana runs finance." in "".join(visitor.segments("note"))
 
-    visitor.page.get_by_role("button", name="New chat").click()
-    visitor.page.get_by_role("checkbox", name="Use memory").uncheck()
+    new_chat(visitor, memory=False)
     visitor.say(QUESTION)
     assert visitor.segments("note") == []
     assert receipt_of_last_turn(app)["prompt"]["token_ids"] == without_memory
