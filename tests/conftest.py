@@ -27,11 +27,18 @@ from tiny_models import write_tiny_gemma, write_tiny_llama, write_tiny_qwen
 from chat.config import DEFAULT_MODEL
 from chat.encoding import Encoder
 from chat.engine import Engine, PrefixCache
+from chat.engine.odds import Odds
 from chat.local_model import LocalModel, start_model
 from chat.weights import LoadedModel, load_model
 from chat.weights.seal import WeightsSeal
 from memory.database import Database, open_database
 from memory.store import OwnerStore
+
+
+def logits_of(*odds: Odds) -> torch.Tensor:
+    """The logits of one, (vocabulary,), or of several below each other."""
+    values = torch.stack([torch.from_numpy(one.logits) for one in odds])
+    return values[0] if len(odds) == 1 else values
 
 
 def ignore(_line: str) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import PATIENCE
-from tiny_models import logits_of
+from conftest import PATIENCE, logits_of
 
 from chat.engine import Engine, Event, Finished, Prefilling, PrefixCache, Queued, TokenChosen
 from chat.engine.llama import LlamaForward

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import logits_of
+from conftest import logits_of
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import logits_of
 from gguf import GGUFReader
-from tiny_models import logits_of
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from chat.engine.packed.packed_forward import PackedForward

@@ -22,16 +22,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from chat.engine.odds import Odds
-
 CONTEXT_WINDOW = 1024
-
-
-def logits_of(*odds: Odds) -> torch.Tensor:
-    """The logits of one, (vocabulary,), or of several below each other."""
-    values = torch.stack([torch.from_numpy(one.logits) for one in odds])
-    return values[0] if len(odds) == 1 else values
-
 
 TEXT = """
 Marginalia are the notes that readers write in the margin of a book. They never travel back to the printing plates:

@@ -18,8 +18,8 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 
+from chat.engine.packed.elements import exponentials
 from chat.engine.packed.stretches import STRETCH, add_up, find_peaks
-from chat.engine.packed.vectors import exponentials
 from chat.packed_model import LANES
 
 

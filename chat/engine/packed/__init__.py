@@ -1,9 +1,10 @@
 """The forward pass of packed models: compiled for this processor, one function a pass.
 
-`instructions` has the processor's vector instructions, `vectors` the few loops that are written in them, `compiled`
-how functions are compiled, `barrier` where threads meet, `pipe` how they are called, `crew` keeps them, `products`
-multiplies with the weights, `stretches` adds up what logits come to, `forward_pass` is all of a pass, `packed_forward`
-what the engine sees, and `aligned` the memory that they work in.
+`instructions` has the processor's vector instructions; `vectors` (products of rows with matrices) and `elements` (what
+is done to numbers one by one) the few loops that are written in them; `compiled` how functions are compiled, `barrier`
+where threads meet, `pipe` how they are called, `crew` keeps them, `products` multiplies with the weights, `stretches`
+adds up what logits come to, `forward_pass` is all of a pass, `packed_forward` what the engine sees, and `aligned` the
+memory that they work in.
 """
 
 import hashlib

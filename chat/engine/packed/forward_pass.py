@@ -18,18 +18,11 @@ from numpy.typing import NDArray
 
 from chat.engine.packed.barrier import meet
 from chat.engine.packed.compiled import compiled
+from chat.engine.packed.elements import exponentials, gate, greatest, put_half
 from chat.engine.packed.pipe import is_called
 from chat.engine.packed.products import InBytes, lower, multiply, put_bytes, share
 from chat.engine.packed.stretches import add_up, find_peaks, largest_of
-from chat.engine.packed.vectors import (
-    MOST_QUERIES,
-    exponentials,
-    gate,
-    greatest,
-    mixture,
-    put_half,
-    scores,
-)
+from chat.engine.packed.vectors import MOST_QUERIES, mixture, scores
 from chat.packed_model import GROUP, LANES
 
 

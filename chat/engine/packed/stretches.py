@@ -9,7 +9,7 @@ Each stretch is looked at by itself, so the results are the same however many th
 from __future__ import annotations
 
 from chat.engine.packed.compiled import compiled
-from chat.engine.packed.vectors import peak, sum_of_exponentials
+from chat.engine.packed.elements import greatest, sum_of_exponentials
 from chat.packed_model import LANES
 
 STRETCH = 256
@@ -24,7 +24,7 @@ def find_peaks(logits, blocks, first, end, peaks):
     """
     for stretch in range(first, end):
         before = stretch * (STRETCH // LANES)
-        peaks[stretch] = peak(logits + before * LANES * 4, min(STRETCH // LANES, blocks - before))
+        peaks[stretch] = greatest(logits + before * LANES * 4, min(STRETCH // LANES, blocks - before))
 
 
 @compiled()

@@ -11,7 +11,6 @@ A `tile` is the rows that one pass over the weights (or keys, or values) serves.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from chat.engine.packed.compiled import compiled
-from chat.engine.packed.instructions import BYTE, FLOAT, FLOATS, HALF, INT, INTS, LONG, Code, numbers
+from chat.engine.packed.instructions import BYTE, FLOAT, FLOATS, INT, INTS, LONG, Code
 from chat.packed_model import GROUP, LANES
 from chat.processor import multiplies_bytes
 
@@ -192,101 +191,6 @@ def to_bytes(context: Any, values: Any, groups: Any, codes: Any, scales: Any, of
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 6), generate
-
-
-@intrinsic
-def exponentials(context: Any, values: Any, largest: Any, blocks: Any) -> Any:
-    """e to the power of each value less the largest, in place, for so many blocks of sixteen."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        code = Code(builder)
-        values, largest, blocks = args
-        everywhere = code.in_all(largest)
-        with cgutils.for_range(builder, blocks) as loop:
-            here = code.at(values, loop.index, 4 * LANES)
-            code.store(code.exp(builder.fsub(code.floats(here), everywhere)), here)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.float32, types.intp), generate
-
-
-@intrinsic
-def greatest(context: Any, values: Any, blocks: Any) -> Any:
-    """The greatest of so many blocks of sixteen numbers; compilers take one after the other."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        code = Code(builder)
-        values, blocks = args
-        lanes = cgutils.alloca_once_value(builder, numbers(-math.inf))
-        with cgutils.for_range(builder, blocks) as loop:
-            here = code.floats(code.at(values, loop.index, 4 * LANES))
-            builder.store(code.each("maxnum", builder.load(lanes), here), lanes)
-        return code.across("fmax", builder.load(lanes))
-
-    return types.float32(types.intp, types.intp), generate
-
-
-@intrinsic
-def peak(context: Any, values: Any, blocks: Any) -> Any:
-    """The greatest of so many blocks of sixteen numbers; no number if one of them is none."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        code = Code(builder)
-        values, blocks = args
-        lanes = cgutils.alloca_once_value(builder, numbers(-math.inf))
-        with cgutils.for_range(builder, blocks) as loop:
-            here = code.floats(code.at(values, loop.index, 4 * LANES))
-            builder.store(code.each("maximum", builder.load(lanes), here), lanes)
-        return code.across("fmaximum", builder.load(lanes))
-
-    return types.float32(types.intp, types.intp), generate
-
-
-@intrinsic
-def sum_of_exponentials(context: Any, values: Any, largest: Any, divisor: Any, blocks: Any) -> Any:
-    """The sum of e to the power of each value less the largest, divided, over so many blocks of sixteen."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        code = Code(builder)
-        values, largest, divisor, blocks = args
-        largest, divisor = code.in_all(largest), code.in_all(divisor)
-        (total,) = code.sums(1)
-        with cgutils.for_range(builder, blocks) as loop:
-            here = code.floats(code.at(values, loop.index, 4 * LANES))
-            odds = code.exp(builder.fdiv(builder.fsub(here, largest), divisor))
-            builder.store(builder.fadd(builder.load(total), odds), total)
-        return code.total(builder.load(total))
-
-    return types.float32(types.intp, types.float32, types.float32, types.intp), generate
-
-
-@intrinsic
-def gate(context: Any, gates: Any, values: Any, out: Any, blocks: Any) -> Any:
-    """x / (1 + e^-x) of each gate, times its value: the SiLU gate, for so many blocks of sixteen."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        code = Code(builder)
-        gates, values, out, blocks = args
-        with cgutils.for_range(builder, blocks) as loop:
-            of_gates, of_values, into = (code.at(base, loop.index, 4 * LANES) for base in (gates, values, out))
-            x = code.floats(of_gates)
-            below = builder.fadd(numbers(1.0), code.exp(builder.fsub(numbers(0.0), x)))
-            code.store(builder.fmul(builder.fdiv(x, below), code.floats(of_values)), into)
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 4), generate
-
-
-@intrinsic
-def put_half(context: Any, address: Any, value: Any) -> Any:
-    """Write a float as one of 16 bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address, value = args
-        builder.store(builder.fptrunc(value, HALF), builder.inttoptr(address, HALF.as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.float32), generate
 
 
 _product_1, _product_2, _product_4, _product_8 = (_product(tile) for tile in (1, 2, 4, 8))
