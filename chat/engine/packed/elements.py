@@ -34,7 +34,7 @@ def exponentials(context: Any, values: Any, largest: Any, blocks: Any) -> Any:
 
 @intrinsic
 def greatest(context: Any, values: Any, blocks: Any) -> Any:
-    """The greatest of so many blocks of sixteen; no number if one of them is none. Compilers take one after the other."""
+    """The greatest of so many blocks of sixteen; no number if one of them is none. Compilers look one by one."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = Code(builder)
