@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from chat.config import DEFAULT_MODEL
+
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "gradio"}
 
@@ -82,6 +84,22 @@ def test_importing_the_values_loads_no_torch_and_no_page() -> None:
     code = "import sys, chat.types, chat.errors, chat.config; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not (HEAVY | {"sqlalchemy"}) & set(loaded.stdout.split())
+
+
+def test_a_model_that_is_kept_packed_loads_without_what_chooses_among_transformers_models(
+    weights_data_dir: Path,
+) -> None:
+    lines = (
+        "import sys",
+        "from pathlib import Path",
+        "from chat.weights import load_model",
+        "load_model(sys.argv[1], Path(sys.argv[2]), None, print, 'auto')",
+        "print(*sys.modules)",
+    )
+    command = [sys.executable, "-c", "\n".join(lines), DEFAULT_MODEL, str(weights_data_dir)]
+    loaded = set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+    assert {"chat.packed_model", "transformers"} < loaded
+    assert "transformers.models" not in loaded
 
 
 def test_no_file_is_a_drawer_for_odds_and_ends() -> None:

@@ -1,7 +1,7 @@
 """Load a chat model: a bundled one, one from a local folder, or one from the Hugging Face hub.
 
-transformers' model classes take longer to import than packed weights to load, so they are imported only where they are
-needed.
+transformers' model classes, and what chooses among them, take longer to import than packed weights to load, so they are
+imported only where they are needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from chat.config import CPU, Precision
@@ -31,7 +30,7 @@ from chat.weights.progress import Report, busy_bar, quiet_transformers
 from chat.weights.suitable import check_config, check_tokenizer, check_weights, context_limits, usable_context_window
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # What a broken, foreign or half-copied folder makes the libraries raise: they have no common root.
@@ -186,6 +185,8 @@ def _weight_files(name: str, folder: Path) -> set[str]:
 
 
 def _read_config(name: str, folder: Path) -> PreTrainedConfig:
+    from transformers import AutoConfig
+
     if not (folder / "config.json").is_file():
         raise WeightsError(f"“{name}” has no config.json, so it is not a model that transformers can read.")
     try:
@@ -203,11 +204,17 @@ def _read_config(name: str, folder: Path) -> PreTrainedConfig:
 
 def _read_tokenizer(name: str, folder: Path, plain: bool) -> TokenizersBackend:
     try:
-        reader: Any = TokenizersBackend if plain else AutoTokenizer
+        reader = TokenizersBackend if plain else _auto_tokenizer()
         tokenizer = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except _UNREADABLE as error:
         raise WeightsError(f"The tokenizer of “{name}” cannot be read: {_first_line(error)}") from error
     return check_tokenizer(name, tokenizer)
+
+
+def _auto_tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def _read_model(name: str, folder: Path) -> PreTrainedModel:
