@@ -12,8 +12,23 @@ _X86 = {"x86_64", "AMD64"}
 
 
 def multiplies_bytes() -> bool:
-    """Whether it adds up products of bytes in one step (AVX-512 VNNI): with it 8-bit weights are the quickest."""
+    """Whether it multiplies many bytes at once: then packed weights are the quickest."""
+    return adds_up_four() or adds_up_two()
+
+
+def adds_up_four() -> bool:
+    """Whether it adds up four products of bytes in one step (AVX-512 VNNI)."""
     return "avx512vnni" in _features()
+
+
+def adds_up_two() -> bool:
+    """Whether it adds up two products of bytes in one step (AVX2)."""
+    return "avx2" in _features()
+
+
+def has_wide_registers() -> bool:
+    """Whether sixteen floats fill one register, of which there are 32 (AVX-512), and not two of sixteen."""
+    return "avx512f" in _features()
 
 
 def converts_half_floats() -> bool:

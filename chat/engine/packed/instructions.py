@@ -1,7 +1,6 @@
 """The instructions that the inner loops are written in: LLVM's, at a builder's place.
 
-Compilers do not find all of these by themselves: a product of bytes that adds up four neighbours in one step (VNNI;
-where a processor lacks it, the same sums in more steps), and that memory is to bring what will be needed: by itself a
+Compilers do not find all of these by themselves, such as that memory is to bring what will be needed: by itself a
 processor reads ahead only within a page of 4 KiB.
 
 Addresses and strides are in bytes. Sixteen floats fill a register.
@@ -13,20 +12,17 @@ Addresses and strides are in bytes. Sixteen floats fill a register.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
 
-from chat.packed_model import GROUP, LANES
-from chat.processor import multiplies_bytes
+from chat.packed_model import LANES
 
 BYTE, INT, LONG = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 HALF, FLOAT = ir.HalfType(), ir.FloatType()
 BYTES = ir.VectorType(BYTE, 4 * LANES)
 INTS, HALVES, FLOATS = (ir.VectorType(kind, LANES) for kind in (INT, HALF, FLOAT))
-_STEPS = GROUP // 4
 _FETCHED_AHEAD = 4096
 _LOG2_E = 1.4426950408889634
 # 2^z on [0, 1): the terms of exp(z ln 2), the last fitted so that the error stays below 2e-7.
@@ -45,7 +41,8 @@ class Code:
     def __init__(self, builder: Any) -> None:
         self.b = builder
 
-    def _function(self, name: str, result: Any, taken: list[Any]) -> Any:
+    def function(self, name: str, result: Any, taken: list[Any]) -> Any:
+        """An instruction by LLVM's name."""
         return cgutils.get_or_insert_function(self.b.module, ir.FunctionType(result, taken), name)
 
     def at(self, base: Any, place: Any, stride: int) -> Any:
@@ -66,11 +63,11 @@ class Code:
         """Sixteen floats."""
         return self.load(address, FLOATS, 4)
 
-    def in_all(self, number: Any, kind: Any = FLOAT) -> Any:
+    def in_all(self, number: Any, kind: Any = FLOAT, lanes: int = LANES) -> Any:
         """One number in all lanes."""
-        empty = ir.Constant(ir.VectorType(kind, LANES), ir.Undefined)
+        empty = ir.Constant(ir.VectorType(kind, lanes), ir.Undefined)
         one = self.b.insert_element(empty, number, INT(0))
-        return self.b.shuffle_vector(one, empty, ir.Constant(INTS, [0] * LANES))
+        return self.b.shuffle_vector(one, empty, ir.Constant(ir.VectorType(INT, lanes), [0] * lanes))
 
     def halves(self, address: Any) -> Any:
         """Sixteen 16-bit floats, as floats."""
@@ -87,21 +84,9 @@ class Code:
     def fetch_ahead(self, address: Any) -> None:
         """Have memory bring what lies some way behind this address."""
         pointer = ir.IntType(8).as_pointer()
-        prefetch = self._function("llvm.prefetch.p0", ir.VoidType(), [pointer, INT, INT, INT])
+        prefetch = self.function("llvm.prefetch.p0", ir.VoidType(), [pointer, INT, INT, INT])
         ahead = self.b.inttoptr(self.b.add(address, LONG(_FETCHED_AHEAD)), pointer)
         self.b.call(prefetch, [ahead, INT(0), INT(3), INT(1)])
-
-    def weights(self, address: Any, bits: int) -> Iterator[tuple[int, Any]]:
-        """A group's weights, for each four inputs those of sixteen rows, as bytes."""
-        for step in range(_STEPS * bits // 8):
-            here = self.at(address, LONG(step), 4 * LANES)
-            self.fetch_ahead(here)
-            read = self.load(here, BYTES, 1)
-            if bits == 8:
-                yield step, read
-            else:
-                yield step, self.b.and_(read, ir.Constant(BYTES, [15] * 4 * LANES))
-                yield step + _STEPS // 2, self.b.lshr(read, ir.Constant(BYTES, [4] * 4 * LANES))
 
     def sums(self, count: int) -> list[Any]:
         """Registers to add up in, zero."""
@@ -113,18 +98,18 @@ class Code:
 
     def fma(self, one: Any, other: Any, added: Any) -> Any:
         """one * other + added, rounded once."""
-        return self.b.call(self._function("llvm.fma.v16f32", FLOATS, [FLOATS] * 3), [one, other, added])
+        return self.b.call(self.function("llvm.fma.v16f32", FLOATS, [FLOATS] * 3), [one, other, added])
 
     def each(self, operation: str, *vectors: Any) -> Any:
         """An operation of LLVM's on each of sixteen floats."""
-        function = self._function(f"llvm.{operation}.v16f32", FLOATS, [FLOATS] * len(vectors))
+        function = self.function(f"llvm.{operation}.v16f32", FLOATS, [FLOATS] * len(vectors))
         return self.b.call(function, vectors)
 
     def across(self, operation: str, vector: Any) -> Any:
         """The sum (`add`, of integers) or the largest (`fmax`, `fmaximum`) of a register's sixteen lanes."""
         kind, one = (INTS, INT) if operation == "add" else (FLOATS, FLOAT)
         name = f"llvm.vector.reduce.{operation}.v16{'i32' if kind is INTS else 'f32'}"
-        return self.b.call(self._function(name, one, [kind]), [vector])
+        return self.b.call(self.function(name, one, [kind]), [vector])
 
     def total(self, vector: Any) -> Any:
         """The sum of sixteen floats, neighbours first."""
@@ -144,19 +129,3 @@ class Code:
             result = self.fma(result, rest, numbers(term))
         raised = self.b.shl(self.b.fptosi(whole, INTS), ir.Constant(INTS, [23] * LANES))
         return self.b.bitcast(self.b.add(self.b.bitcast(result, INTS), raised), FLOATS)
-
-    def add_bytes(self, total: Any, unsigned: Any, signed: Any) -> Any:
-        """total + the products of four neighbouring bytes, for each of sixteen."""
-        if not multiplies_bytes():
-            return self._add_bytes_in_steps(total, unsigned, signed)
-        name = "llvm.x86.avx512.vpdpbusd.512"
-        dot = self._function(name, INTS, [INTS, BYTES, BYTES])
-        return self.b.call(dot, [total, unsigned, self.b.bitcast(signed, BYTES)])
-
-    def _add_bytes_in_steps(self, total: Any, unsigned: Any, signed: Any) -> Any:
-        wide = ir.VectorType(INT, 4 * LANES)
-        products = self.b.mul(self.b.zext(unsigned, wide), self.b.sext(self.b.bitcast(signed, BYTES), wide))
-        for first in range(4):
-            every_fourth = ir.Constant(INTS, [first + 4 * lane for lane in range(LANES)])
-            total = self.b.add(total, self.b.shuffle_vector(products, products, every_fourth))
-        return total

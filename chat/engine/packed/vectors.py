@@ -19,10 +19,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from chat.engine.packed.byte_products import sums_over_group
 from chat.engine.packed.compiled import compiled
 from chat.engine.packed.instructions import BYTE, FLOAT, FLOATS, INT, INTS, LONG, Code
 from chat.packed_model import GROUP, LANES
-from chat.processor import multiplies_bytes
+from chat.processor import has_wide_registers
 
 SIDE_BY_SIDE = 8
 
@@ -41,12 +42,12 @@ def _product(tile: int) -> Callable[..., Any]:
         input_scales: Any, rests: Any, out: Any, out_stride: Any,
     ) -> Any:  # fmt: skip
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            bits, *rest = args
-            with builder.if_else(builder.icmp_signed("==", bits, LONG(8))) as (eight, four):
+            bits, *_ = args
+            with builder.if_else(builder.icmp_signed(">", bits, LONG(4))) as (eight, four):
                 with eight:
-                    _write_product(Code(builder), tile, 8, *rest)
+                    _write_product(Code(builder), tile, 8, *args)
                 with four:
-                    _write_product(Code(builder), tile, 4, *rest)
+                    _write_product(Code(builder), tile, 4, *args)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 11), generate
@@ -55,8 +56,8 @@ def _product(tile: int) -> Callable[..., Any]:
 
 
 def _write_product(
-    code: Code, tile: int, bits: int, codes: Any, scales: Any, begin: Any, begin_stride: Any, groups: Any, inputs: Any,
-    input_scales: Any, rests: Any, out: Any, out_stride: Any,
+    code: Code, tile: int, bits: int, registers: Any, codes: Any, scales: Any, begin: Any, begin_stride: Any,
+    groups: Any, inputs: Any, input_scales: Any, rests: Any, out: Any, out_stride: Any,
 ) -> None:  # fmt: skip
     builder = code.b
     totals = code.sums(tile)
@@ -69,12 +70,15 @@ def _write_product(
         of_rows = [
             code.everywhere(code.at(row, group, 4 * SIDE_BY_SIDE), INT if bits == 8 else FLOAT) for row in row_rests
         ]
-        # In 8 bits the weights lie 128 above their value; in 4 they begin at the group's own least.
-        sums = list(of_rows) if bits == 8 else [ir.Constant(INTS, [0] * LANES)] * tile
-        for step, weights in code.weights(code.at(codes, group, GROUP * LANES * bits // 8), bits):
-            for place, row in enumerate(rows):
-                four = code.everywhere(code.at(code.at(row, group, GROUP * SIDE_BY_SIDE), LONG(step), 4), INT)
-                sums[place] = code.add_bytes(sums[place], weights, four)
+        sums = sums_over_group(
+            code,
+            bits,
+            registers,
+            code.at(codes, group, GROUP * LANES * bits // 8),
+            [code.at(row, group, GROUP * SIDE_BY_SIDE) for row in rows],
+            # In 8 bits the weights lie 128 above their value; in 4 they begin at the group's own least.
+            of_rows if bits == 8 else [ir.Constant(INTS, [0] * LANES)] * tile,
+        )
         of_group = code.at(scales, group, 2 * LANES if bits == 8 else 4 * LANES)
         scale = code.halves(of_group)
         for total, added, rest, row in zip(totals, sums, of_rows, row_scales, strict=True):
@@ -96,11 +100,15 @@ def _scores(tile: int) -> Callable[..., Any]:
             queries, keys, size, blocks, out, out_stride = args
             rows = code.bases(queries, builder.mul(size, LONG(4)), tile)
             into = code.bases(out, out_stride, tile)
-            pairs = builder.lshr(blocks, LONG(1))
-            with cgutils.for_range(builder, pairs) as loop:
-                _write_scores(code, 2, rows, keys, size, builder.shl(loop.index, LONG(1)), into)
-            with builder.if_then(builder.trunc(blocks, ir.IntType(1))):
-                _write_scores(code, 1, rows, keys, size, builder.shl(pairs, LONG(1)), into)
+            if _fit(tile, 2):
+                pairs = builder.lshr(blocks, LONG(1))
+                with cgutils.for_range(builder, pairs) as loop:
+                    _write_scores(code, 2, rows, keys, size, builder.shl(loop.index, LONG(1)), into)
+                with builder.if_then(builder.trunc(blocks, ir.IntType(1))):
+                    _write_scores(code, 1, rows, keys, size, builder.shl(pairs, LONG(1)), into)
+            else:
+                with cgutils.for_range(builder, blocks) as loop:
+                    _write_scores(code, 1, rows, keys, size, loop.index, into)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 6), generate
@@ -127,8 +135,8 @@ def _write_scores(code: Code, wide: int, rows: list[Any], keys: Any, size: Any, 
             code.store(builder.load(total), code.at(row, builder.add(block, LONG(side)), 4 * LANES))
 
 
-def _mixture(tile: int, registers: int) -> Callable[..., Any]:
-    """A tile of weightings times values: values are 16-bit floats (tokens, size), 16 x `registers` of them mixed."""
+def _mixture(tile: int) -> Callable[..., Any]:
+    """A tile of weightings times values: values are 16-bit floats (tokens, size)."""
 
     @intrinsic
     def mixture(
@@ -137,26 +145,48 @@ def _mixture(tile: int, registers: int) -> Callable[..., Any]:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             code = Code(builder)
             weights, weights_stride, values, size, tokens, out = args
-            totals = [code.sums(registers) for _ in range(tile)]
             rows = code.bases(weights, weights_stride, tile)
-            by_token = builder.mul(size, LONG(2))
-            with cgutils.for_range(builder, tokens) as loop:
-                here = builder.add(values, builder.mul(loop.index, by_token))
-                for line in range(0, 2 * LANES * registers, _LINE):
-                    code.fetch_ahead(builder.add(here, LONG(line)))
-                parts = [code.halves(code.at(here, LONG(part), 2 * LANES)) for part in range(registers)]
-                for of_row, row in zip(totals, rows, strict=True):
-                    weight = code.everywhere(code.at(row, loop.index, 4), FLOAT)
-                    for total, part in zip(of_row, parts, strict=True):
-                        code.add_product(total, weight, part)
-            for of_row, row in zip(totals, code.bases(out, builder.mul(size, LONG(4)), tile), strict=True):
-                for part, total in enumerate(of_row):
-                    code.store(builder.load(total), code.at(row, LONG(part), 4 * LANES))
+            into = code.bases(out, builder.mul(size, LONG(4)), tile)
+            wide = next(registers for registers in (4, 2, 1) if _fit(tile, registers))
+            blocks = builder.udiv(size, LONG(LANES * wide))
+            with cgutils.for_range(builder, blocks) as loop:
+                _write_mixture(code, wide, rows, values, size, tokens, builder.mul(loop.index, LONG(wide)), into)
+            left = builder.sub(builder.udiv(size, LONG(LANES)), builder.mul(blocks, LONG(wide)))
+            with cgutils.for_range(builder, left) as loop:
+                place = builder.add(builder.mul(blocks, LONG(wide)), loop.index)
+                _write_mixture(code, 1, rows, values, size, tokens, place, into)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 6), generate
 
     return mixture
+
+
+def _write_mixture(
+    code: Code, wide: int, rows: list[Any], values: Any, size: Any, tokens: Any, place: Any, into: list[Any]
+) -> None:
+    """So many registers of each mixture side by side."""
+    builder = code.b
+    totals = [code.sums(wide) for _ in rows]
+    first = code.at(values, place, 2 * LANES)
+    with cgutils.for_range(builder, tokens) as loop:
+        here = builder.add(first, builder.mul(builder.mul(size, LONG(2)), loop.index))
+        for line in range(0, 2 * LANES * wide, _LINE):
+            code.fetch_ahead(builder.add(here, LONG(line)))
+        parts = [code.halves(code.at(here, LONG(part), 2 * LANES)) for part in range(wide)]
+        for of_row, row in zip(totals, rows, strict=True):
+            weight = code.everywhere(code.at(row, loop.index, 4), FLOAT)
+            for total, part in zip(of_row, parts, strict=True):
+                code.add_product(total, weight, part)
+    for of_row, row in zip(totals, into, strict=True):
+        for part, total in enumerate(of_row):
+            code.store(builder.load(total), code.at(code.at(row, place, 4 * LANES), LONG(part), 4 * LANES))
+
+
+def _fit(tile: int, wide: int) -> bool:
+    """Whether so many sums side by side for each row stay in registers, beside what is added to them."""
+    in_each, registers = (1, 32) if has_wide_registers() else (2, 16)
+    return in_each * wide * (tile + 1) + 1 <= registers
 
 
 @intrinsic
@@ -195,11 +225,10 @@ def to_bytes(context: Any, values: Any, groups: Any, codes: Any, scales: Any, of
 
 _product_1, _product_2, _product_4, _product_8 = (_product(tile) for tile in (1, 2, 4, 8))
 _scores_1, _scores_2, _scores_3, _scores_6 = (_scores(tile) for tile in (1, 2, 3, 6))
-_mixture_1, _mixture_2, _mixture_3, _mixture_6 = (_mixture(tile, 4) for tile in (1, 2, 3, 6))
-_narrow_mixture = _mixture(1, 1)
+_mixture_1, _mixture_2, _mixture_3, _mixture_6 = (_mixture(tile) for tile in (1, 2, 3, 6))
 _LINE = 64
 # Where sixteen floats take two registers of half as many, a larger tile would not stay in them.
-_MANY_REGISTERS = multiplies_bytes()
+_LARGEST_TILE = 8 if has_wide_registers() else 4
 MOST_QUERIES = 6
 """Queries in a tile at most."""
 
@@ -220,10 +249,10 @@ def product(
         left, place = rows - row, first_of_row(row, groups)
         x, s, r = inputs + place * GROUP, input_scales + place * 4, rests + place * 4
         b, y = begin + row * begin_stride, out + row * out_stride
-        if _MANY_REGISTERS and left >= 8:
+        if _LARGEST_TILE == 8 and left >= 8:
             _product_8(bits, codes, scales, b, begin_stride, groups, x, s, r, y, out_stride)
             row += 8
-        elif _MANY_REGISTERS and left >= 4:
+        elif _LARGEST_TILE > 2 and left >= 4:
             _product_4(bits, codes, scales, b, begin_stride, groups, x, s, r, y, out_stride)
             row += 4
         elif left >= 2:
@@ -258,25 +287,19 @@ def scores(queries, rows, keys, size, blocks, out, out_stride):
 @compiled()
 def mixture(weights, weights_stride, rows, values, size, tokens, out):
     """The sums of values, each times its weight, for each of some weightings."""
-    wide = size // 64 * 64
-    for row in range(rows):
-        for place in range(wide, size, 16):
-            w, y = weights + row * weights_stride, out + (row * size + place) * 4
-            _narrow_mixture(w, weights_stride, values + place * 2, size, tokens, y)
-    for place in range(0, wide, 64):
-        row = 0
-        while row < rows:
-            left = rows - row
-            w, y = weights + row * weights_stride, out + (row * size + place) * 4
-            if left >= 6:
-                _mixture_6(w, weights_stride, values + place * 2, size, tokens, y)
-                row += 6
-            elif left >= 3:
-                _mixture_3(w, weights_stride, values + place * 2, size, tokens, y)
-                row += 3
-            elif left == 2:
-                _mixture_2(w, weights_stride, values + place * 2, size, tokens, y)
-                row += 2
-            else:
-                _mixture_1(w, weights_stride, values + place * 2, size, tokens, y)
-                row += 1
+    row = 0
+    while row < rows:
+        left = rows - row
+        w, y = weights + row * weights_stride, out + row * size * 4
+        if left >= 6:
+            _mixture_6(w, weights_stride, values, size, tokens, y)
+            row += 6
+        elif left >= 3:
+            _mixture_3(w, weights_stride, values, size, tokens, y)
+            row += 3
+        elif left == 2:
+            _mixture_2(w, weights_stride, values, size, tokens, y)
+            row += 2
+        else:
+            _mixture_1(w, weights_stride, values, size, tokens, y)
+            row += 1
