@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 LANES = 16
-"""Rows that lie side by side: as many as a register has floats."""
+"""Rows that lie side by side: as many as the widest registers have floats."""
 GROUP = 32
 """Weights that share a scale."""
 PRODUCTS = ("qkv", "output", "gate_up", "down")

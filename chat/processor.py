@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 from functools import cache
 
-from llvmlite import binding
 from numba import config
+from numba.core.codegen import get_host_cpu_features
 
 _X86 = {"x86_64", "AMD64"}
 
@@ -27,7 +27,7 @@ def adds_up_two() -> bool:
 
 
 def has_wide_registers() -> bool:
-    """Whether sixteen floats fill one register, of which there are 32 (AVX-512), and not two of sixteen."""
+    """Whether a register holds sixteen floats, and there are 32 of them (AVX-512)."""
     return "avx512f" in _features()
 
 
@@ -45,5 +45,5 @@ def is_x86() -> bool:
 def _features() -> frozenset[str]:
     # What numba compiles for; NUMBA_CPU_FEATURES makes it less than the processor has.
     narrowed: str | None = config.CPU_FEATURES  # type: ignore[attr-defined]
-    named: str = narrowed or binding.get_host_cpu_features().flatten()
+    named: str = get_host_cpu_features() if narrowed is None else narrowed  # type: ignore[no-untyped-call]
     return frozenset(feature[1:] for feature in named.split(",") if feature.startswith("+"))

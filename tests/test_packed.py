@@ -12,17 +12,20 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import logits_of
 from gguf import GGUFReader
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from chat.engine.packed.aligned import zeros
 from chat.engine.packed.packed_forward import PackedForward
+from chat.engine.packed.vectors import product
 from chat.errors import WeightsError
-from chat.packed_model import PackedModel, open_packed
+from chat.packed_model import GROUP, LANES, PackedModel, open_packed
 from chat.packing import is_packable, pack_model
-from chat.processor import adds_up_four, multiplies_bytes
+from chat.processor import adds_up_four, is_x86
 from chat.weights import LoadedModel, fingerprint, load_model
 from chat.weights.packed import Checkpoint, keep_packed, read_packed
 from chat.weights.suitable import ContextLimits
@@ -37,19 +40,24 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 2048,
     "initializer_range": 0.1,
 }
+FOUR_TO_A_KEY = {"num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 80}
 MAKERS: dict[str, Callable[[], Any]] = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE)),
     "llama with biases": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE, attention_bias=True, mlp_bias=True)),
     "qwen 2": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE, tie_word_embeddings=True)),
     "qwen 3": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=48)),
+    "four heads to a key": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE | FOUR_TO_A_KEY)),
 }
 HOW = ("8 bits", "4 bits", "4 bits and an adapter")
 IDS = torch.randint(0, 304, (700,), generator=torch.Generator().manual_seed(1)).tolist()
 
-# Processors that do less than this one, and their instructions: one without byte products, one with AVX2's.
-LESSER_PROCESSORS = {"x86-64-v2": "+avx,+fma,+f16c,+sse4.2"}
+# Processors that do less than this one, and their instructions: with AVX-512 alone, with AVX2, without byte products.
+LESSER_PROCESSORS: dict[str, str] = {}
+if is_x86():
+    LESSER_PROCESSORS["x86-64-v2"] = "+avx,+fma,+f16c,+sse4.2"
 if adds_up_four():
     LESSER_PROCESSORS["x86-64-v3"] = "+avx,+avx2,+fma,+f16c,+sse4.2"
+    LESSER_PROCESSORS["skylake-avx512"] = "+avx,+avx2,+fma,+f16c,+sse4.2,+avx512f,+avx512bw,+avx512dq,+avx512vl"
 
 CHECKPOINT = Checkpoint(ContextLimits(own=2048, fixed=None), end_of_sequence_ids=(3, 5))
 
@@ -216,6 +224,30 @@ def test_what_is_cut_from_one_cache_goes_on_in_another(model: Any) -> None:
     assert torch.equal(*following)
 
 
+def test_a_processor_that_numba_is_told_nothing_of_has_no_byte_products() -> None:
+    asked = "from chat.processor import multiplies_bytes; print(multiplies_bytes())"
+    told = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    assert subprocess.run([sys.executable, "-c", asked], env=told, check=True, capture_output=True).stdout == b"False\n"
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("rows", range(1, 9))
+@pytest.mark.parametrize("value", [127, -127])
+def test_the_largest_products_of_bytes_do_not_overflow(bits: int, rows: int, value: int) -> None:
+    codes = zeros((2, GROUP * LANES * bits // 8), np.uint8)
+    codes[:] = 255
+    scales, begin, out = zeros((2, 2, LANES), np.float16), zeros((LANES,), np.float32), zeros((8, LANES), np.float32)
+    scales[:] = 1
+    inputs, ones, rests = zeros((2, 8, GROUP), np.int8), zeros((2, 8), np.float32), zeros((2, 8), np.float32)
+    inputs[:] = value
+    ones[:] = 1
+    kept = [each.ctypes.data for each in (codes, scales, begin, inputs, ones, rests, out)]
+    in_codes, in_scales, in_begin, in_inputs, in_ones, in_rests, in_out = kept
+    product(bits, in_codes, in_scales, in_begin, 0, 2, in_inputs, in_ones, in_rests, rows, in_out, 4 * LANES)
+    assert (out[:rows] == 2 * GROUP * (2**bits - 1) * value).all()
+    assert not out[rows:].any()
+
+
 @pytest.mark.parametrize("narrower", LESSER_PROCESSORS)
 def test_a_lesser_processor_comes_to_the_same(tmp_path: Path, narrower: str) -> None:
     torch.manual_seed(1)
@@ -228,16 +260,16 @@ def test_a_lesser_processor_comes_to_the_same(tmp_path: Path, narrower: str) -> 
         "from chat.packed_model import open_packed",
         "from chat.processor import adds_up_four, adds_up_two",
         "assert not adds_up_four()",
-        "assert adds_up_two() == (sys.argv[3] == 'x86-64-v3')",
+        "assert adds_up_two() == (sys.argv[3] != 'x86-64-v2')",
         "forward = PackedForward(open_packed(Path(sys.argv[1])).model, 2)",
-        "odds = forward.read(list(range(40)), forward.new_cache())",
+        "odds = forward.read(list(range(39)), forward.new_cache())",
         "torch.save(torch.from_numpy(odds.logits), sys.argv[2])",
     )
     model, logits = (tmp_path / name for name in ("packed.safetensors", "logits"))
     command = [sys.executable, "-c", "\n".join(lines), str(model), str(logits), narrower]
     features = {"NUMBA_CPU_NAME": narrower, "NUMBA_CPU_FEATURES": LESSER_PROCESSORS[narrower]}
     subprocess.run(command, env={**os.environ, **features}, check=True)
-    expected = logits_after(PackedForward(packed, 2), list(range(40)))
+    expected = logits_after(PackedForward(packed, 2), list(range(39)))
     assert relative_error(torch.load(logits), expected) < 1e-5
 
 
@@ -304,13 +336,15 @@ def test_a_model_is_packed_once_and_then_mapped_in(tiny_llama_dir: Path, tmp_pat
     assert kept.stat().st_mtime_ns == made
 
 
+@pytest.mark.parametrize("multiplies", [True, False])
 def test_auto_packs_where_the_processor_multiplies_bytes(
-    tiny_llama_dir: Path, tmp_path: Path, weights_data_dir: Path
+    tiny_llama_dir: Path, tmp_path: Path, weights_data_dir: Path, monkeypatch: pytest.MonkeyPatch, multiplies: bool
 ) -> None:
+    monkeypatch.setattr("chat.weights.precision.multiplies_bytes", lambda: multiplies)
     loaded = load_model(str(tiny_llama_dir), tmp_path, None, lambda _line: None, "auto")
-    assert loaded.info.dtype == ("int8" if multiplies_bytes() else "float32")
+    assert loaded.info.dtype == ("int8" if multiplies else "float32")
     bundled = load_model("smollm2", weights_data_dir, None, lambda _line: None, "auto")
-    assert bundled.info.dtype == ("int4" if multiplies_bytes() else "float32")
+    assert bundled.info.dtype == ("int4" if multiplies else "float32")
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", "float32"), ("bf16", "bfloat16")])

@@ -1,10 +1,10 @@
 """The forward pass of packed models: compiled for this processor, one function a pass.
 
-`instructions` has the processor's vector instructions; `vectors` (products of rows with matrices) and `elements` (what
-is done to numbers one by one) the few loops that are written in them; `compiled` how functions are compiled, `barrier`
-where threads meet, `pipe` how they are called, `crew` keeps them, `products` multiplies with the weights, `stretches`
-adds up what logits come to, `forward_pass` is all of a pass, `packed_forward` what the engine sees, and `aligned` the
-memory that they work in.
+`instructions` has the processor's vector instructions, `byte_products` how products of bytes are added up; `vectors`
+(products of rows with matrices) and `elements` (what is done to numbers one by one) have the few loops that are written
+in them; `compiled` how functions are compiled, `barrier` where threads meet, `pipe` how they are called, `crew` keeps
+them, `products` multiplies with the weights, `stretches` adds up what logits come to, `forward_pass` is all of a pass,
+`packed_forward` what the engine sees, and `aligned` the memory that they work in.
 """
 
 import hashlib
@@ -15,7 +15,8 @@ import platformdirs
 from numba import config
 
 # numba keeps what it compiled by the time of one file, and would go on with functions inlined from an older other one.
-_SOURCES = (*Path(__file__).parent.glob("*.py"), Path(__file__).parents[2] / "packed_model.py")
+_CHAT = Path(__file__).parents[2]
+_SOURCES = (*Path(__file__).parent.glob("*.py"), _CHAT / "packed_model.py", _CHAT / "processor.py")
 _DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_SOURCES))).hexdigest()[:16]
 
 # What is compiled lies there function by function while another start is still at it.

@@ -22,11 +22,13 @@ from chat.packed_model import GROUP, LANES
 from chat.processor import adds_up_four, adds_up_two
 
 _STEPS = GROUP // 4
-_HALF = LANES // 2
-_HALF_INTS, _HALF_BYTES = ir.VectorType(INT, _HALF), ir.VectorType(BYTE, 4 * _HALF)
-_HALF_SHORTS = ir.VectorType(ir.IntType(16), 2 * _HALF)
+# AVX2's registers are half of what the others are written for.
+_NARROW = LANES // 2
+_NARROW_INTS, _NARROW_BYTES = ir.VectorType(INT, _NARROW), ir.VectorType(BYTE, 4 * _NARROW)
+_SHORTS = ir.VectorType(ir.IntType(16), 2 * _NARROW)
+assert GROUP // 2 * 15 * 128 < 2**15, "the sums of a group fit into 16 bits"
 
-Nibbles = Callable[[Code, Any], Any]
+_Nibble = Callable[[Code, Any], Any]
 
 
 def sums_over_group(
@@ -37,9 +39,16 @@ def sums_over_group(
     `weights` and `inputs` are addresses, laid out as PackedModel and `to_bytes` have it; `registers` is how many of 64
     bytes a group's weights fill, which is as many as a weight has bits.
     """
-    if adds_up_two() and not adds_up_four():
+    if adds_up_four():
+        return _step_by_step(code, _add_four, bits, weights, inputs, begin)
+    if adds_up_two():
         return _in_pairs(code, bits, registers, weights, inputs, begin)
-    add = _add_four if adds_up_four() else _add_one_by_one
+    return _step_by_step(code, _add_one_by_one, bits, weights, inputs, begin)
+
+
+def _step_by_step(
+    code: Code, add: Callable[..., Any], bits: int, weights: Any, inputs: Sequence[Any], begin: Sequence[Any]
+) -> list[Any]:
     sums = list(begin)
     for step, of_step in _weights(code, weights, bits):
         for place, row in enumerate(inputs):
@@ -56,16 +65,20 @@ def _weights(code: Code, address: Any, bits: int) -> Iterator[tuple[int, Any]]:
         if bits == 8:
             yield step, read
         else:
-            yield step, _lower(code, read)
-            yield step + _STEPS // 2, _upper(code, read)
+            yield step, _low_nibble(code, read)
+            yield step + _STEPS // 2, _high_nibble(code, read)
 
 
-def _lower(code: Code, read: Any) -> Any:
-    return code.b.and_(read, ir.Constant(read.type, [15] * read.type.count))
+def _low_nibble(code: Code, read: Any) -> Any:
+    return code.b.and_(read, _constant(read.type, 15))
 
 
-def _upper(code: Code, read: Any) -> Any:
-    return code.b.lshr(read, ir.Constant(read.type, [4] * read.type.count))
+def _high_nibble(code: Code, read: Any) -> Any:
+    return code.b.lshr(read, _constant(read.type, 4))
+
+
+def _constant(kind: ir.VectorType, number: int) -> Any:
+    return ir.Constant(kind, [number] * kind.count)
 
 
 def _add_four(code: Code, total: Any, weights: Any, four: Any) -> Any:
@@ -76,64 +89,59 @@ def _add_four(code: Code, total: Any, weights: Any, four: Any) -> Any:
 def _add_one_by_one(code: Code, total: Any, weights: Any, four: Any) -> Any:
     builder, of_rows = code.b, code.b.bitcast(weights, INTS)
     for place in range(4):
-        weight = builder.and_(builder.lshr(of_rows, _in_all(8 * place)), _in_all(255))
-        one = builder.ashr(builder.shl(four, _in_all(24 - 8 * place)), _in_all(24))
+        weight = builder.and_(builder.lshr(of_rows, _constant(INTS, 8 * place)), _constant(INTS, 255))
+        one = builder.ashr(builder.shl(four, _constant(INTS, 24 - 8 * place)), _constant(INTS, 24))
         total = builder.add(total, builder.mul(weight, one))
     return total
-
-
-def _in_all(number: int) -> Any:
-    return ir.Constant(INTS, [number] * LANES)
 
 
 def _in_pairs(
     code: Code, bits: int, registers: Any, weights: Any, inputs: Sequence[Any], begin: Sequence[Any]
 ) -> list[Any]:
     if bits == 4:
-        # The lower halves are for the first sixteen inputs, the upper for the others.
-        return _add_nibbles(code, (_lower, _upper), 1, registers, weights, inputs, begin)
-    lower = _add_nibbles(code, (_lower,), 1, registers, weights, inputs, begin)
-    return _add_nibbles(code, (_upper,), 16, registers, weights, inputs, lower)
+        # The low ones are for the first sixteen inputs, the high ones for the others.
+        sums = _sums_of_nibbles(code, (_low_nibble, _high_nibble), registers, weights, inputs)
+        return _widened(code, begin, sums, 1)
+    low, high = (
+        _sums_of_nibbles(code, (nibble,), registers, weights, inputs) for nibble in (_low_nibble, _high_nibble)
+    )
+    return _widened(code, _widened(code, begin, low, 1), high, 16)
 
 
-def _add_nibbles(
-    code: Code,
-    nibbles: Sequence[Nibbles],
-    worth: int,
-    registers: Any,
-    weights: Any,
-    inputs: Sequence[Any],
-    begin: Sequence[Any],
-) -> list[Any]:
-    """Add weights of 0 to 15, times what they are worth: a sum of 16 bits comes to 16 x 15 x 127 at most."""
+def _sums_of_nibbles(
+    code: Code, nibbles: Sequence[_Nibble], registers: Any, weights: Any, inputs: Sequence[Any]
+) -> list[list[Any]]:
+    """Each input's products with weights of 0 to 15: two registers, with two sums of 16 bits for each weights' row."""
     builder = code.b
-    zero = ir.Constant(_HALF_SHORTS, [0] * 2 * _HALF)
-    sums = [[cgutils.alloca_once(builder, _HALF_SHORTS) for _ in range(2)] for _ in inputs]
+    sums = [[cgutils.alloca_once(builder, _SHORTS) for _ in range(2)] for _ in inputs]
     for total in (total for of_row in sums for total in of_row):
-        builder.store(zero, total)
+        builder.store(_constant(_SHORTS, 0), total)
     # How often it goes round is known only when it runs: unrolled, this did not stay in sixteen registers.
     with cgutils.for_range(builder, registers) as loop:
         here = code.at(weights, loop.index, 4 * LANES)
         code.fetch_ahead(here)
-        read = [code.load(code.at(here, LONG(half), 4 * _HALF), _HALF_BYTES, 1) for half in range(2)]
+        read = [code.load(code.at(here, LONG(part), 4 * _NARROW), _NARROW_BYTES, 1) for part in range(2)]
         for place, nibble in enumerate(nibbles):
-            unpacked = [nibble(code, half) for half in read]
+            unpacked = [nibble(code, part) for part in read]
             for of_row, row in zip(sums, inputs, strict=True):
-                first = code.at(row, LONG(place), GROUP // 2)
-                _add_two(code, of_row, unpacked, code.at(first, loop.index, 4))
-    return [_widened(code, before, of_row, worth) for before, of_row in zip(begin, sums, strict=True)]
+                four = code.load(code.at(code.at(row, LONG(place), GROUP // 2), loop.index, 4), INT, 4)
+                _add_two(code, of_row, unpacked, code.in_all(four, INT, _NARROW))
+    return [[builder.load(total) for total in of_row] for of_row in sums]
 
 
 def _add_two(code: Code, sums: Sequence[Any], weights: Sequence[Any], four: Any) -> None:
-    multiply = code.function("llvm.x86.avx2.pmadd.ub.sw", _HALF_SHORTS, [_HALF_BYTES] * 2)
-    everywhere = code.b.bitcast(code.in_all(code.load(four, INT, 4), INT, _HALF), _HALF_BYTES)
-    for total, half in zip(sums, weights, strict=True):
-        code.b.store(code.b.add(code.b.load(total), code.b.call(multiply, [half, everywhere])), total)
+    multiply = code.function("llvm.x86.avx2.pmadd.ub.sw", _SHORTS, [_NARROW_BYTES] * 2)
+    for total, part in zip(sums, weights, strict=True):
+        products = code.b.call(multiply, [part, code.b.bitcast(four, _NARROW_BYTES)])
+        code.b.store(code.b.add(code.b.load(total), products), total)
 
 
-def _widened(code: Code, before: Any, sums: Sequence[Any], worth: int) -> Any:
-    """What two registers' sums of 16 bits come to by row, times what they are worth, added to what was before."""
-    widen = code.function("llvm.x86.avx2.pmadd.wd", _HALF_INTS, [_HALF_SHORTS] * 2)
-    each = ir.Constant(_HALF_SHORTS, [worth] * 2 * _HALF)
-    halves = (code.b.call(widen, [code.b.load(total), each]) for total in sums)
-    return code.b.add(before, code.b.shuffle_vector(*halves, ir.Constant(INTS, list(range(LANES)))))
+def _widened(code: Code, begin: Sequence[Any], sums: Sequence[Sequence[Any]], worth: int) -> list[Any]:
+    """What sums come to by row, times what a nibble is worth (the high one of a byte 16), added to the beginning."""
+    widen = code.function("llvm.x86.avx2.pmadd.wd", _NARROW_INTS, [_SHORTS] * 2)
+    lanes = ir.Constant(INTS, list(range(LANES)))
+    found = []
+    for before, of_row in zip(begin, sums, strict=True):
+        parts = [code.b.call(widen, [total, _constant(_SHORTS, worth)]) for total in of_row]
+        found.append(code.b.add(before, code.b.shuffle_vector(*parts, lanes)))
+    return found

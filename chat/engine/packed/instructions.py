@@ -1,9 +1,9 @@
 """The instructions that the inner loops are written in: LLVM's, at a builder's place.
 
-Compilers do not find all of these by themselves, such as that memory is to bring what will be needed: by itself a
-processor reads ahead only within a page of 4 KiB.
+Compilers do not ask memory for what will be needed: by itself a processor reads ahead only within a page of 4 KiB.
 
-Addresses and strides are in bytes. Sixteen floats fill a register.
+Addresses and strides are in bytes. Sixteen floats are written as one register; LLVM takes several where they are
+narrower.
 """
 
 # numba's own helpers have no types.

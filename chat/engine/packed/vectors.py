@@ -11,7 +11,7 @@ A `tile` is the rows that one pass over the weights (or keys, or values) serves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from llvmlite import ir
@@ -43,6 +43,7 @@ def _product(tile: int) -> Callable[..., Any]:
     ) -> Any:  # fmt: skip
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             bits, *_ = args
+            # Not “== 8”: where LLVM knows the number it unrolls the loop that byte_products has over the registers.
             with builder.if_else(builder.icmp_signed(">", bits, LONG(4))) as (eight, four):
                 with eight:
                     _write_product(Code(builder), tile, 8, *args)
@@ -100,15 +101,8 @@ def _scores(tile: int) -> Callable[..., Any]:
             queries, keys, size, blocks, out, out_stride = args
             rows = code.bases(queries, builder.mul(size, LONG(4)), tile)
             into = code.bases(out, out_stride, tile)
-            if _fit(tile, 2):
-                pairs = builder.lshr(blocks, LONG(1))
-                with cgutils.for_range(builder, pairs) as loop:
-                    _write_scores(code, 2, rows, keys, size, builder.shl(loop.index, LONG(1)), into)
-                with builder.if_then(builder.trunc(blocks, ir.IntType(1))):
-                    _write_scores(code, 1, rows, keys, size, builder.shl(pairs, LONG(1)), into)
-            else:
-                with cgutils.for_range(builder, blocks) as loop:
-                    _write_scores(code, 1, rows, keys, size, loop.index, into)
+            for wide, block in _side_by_side(builder, blocks, 2 if _fit(tile, 2) else 1):
+                _write_scores(code, wide, rows, keys, size, block, into)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 6), generate
@@ -148,13 +142,8 @@ def _mixture(tile: int) -> Callable[..., Any]:
             rows = code.bases(weights, weights_stride, tile)
             into = code.bases(out, builder.mul(size, LONG(4)), tile)
             wide = next(registers for registers in (4, 2, 1) if _fit(tile, registers))
-            blocks = builder.udiv(size, LONG(LANES * wide))
-            with cgutils.for_range(builder, blocks) as loop:
-                _write_mixture(code, wide, rows, values, size, tokens, builder.mul(loop.index, LONG(wide)), into)
-            left = builder.sub(builder.udiv(size, LONG(LANES)), builder.mul(blocks, LONG(wide)))
-            with cgutils.for_range(builder, left) as loop:
-                place = builder.add(builder.mul(blocks, LONG(wide)), loop.index)
-                _write_mixture(code, 1, rows, values, size, tokens, place, into)
+            for registers, place in _side_by_side(builder, builder.udiv(size, LONG(LANES)), wide):
+                _write_mixture(code, registers, rows, values, size, tokens, place, into)
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 6), generate
@@ -180,13 +169,24 @@ def _write_mixture(
                 code.add_product(total, weight, part)
     for of_row, row in zip(totals, into, strict=True):
         for part, total in enumerate(of_row):
-            code.store(builder.load(total), code.at(code.at(row, place, 4 * LANES), LONG(part), 4 * LANES))
+            code.store(builder.load(total), code.at(row, builder.add(place, LONG(part)), 4 * LANES))
 
 
 def _fit(tile: int, wide: int) -> bool:
-    """Whether so many sums side by side for each row stay in registers, beside what is added to them."""
+    """Whether so many sums side by side for each row stay in registers, beside what is multiplied for them."""
     in_each, registers = (1, 32) if has_wide_registers() else (2, 16)
     return in_each * wide * (tile + 1) + 1 <= registers
+
+
+def _side_by_side(builder: Any, count: Any, wide: int) -> Iterator[tuple[int, Any]]:
+    """Loops over so many things, several at a time and then one by one: how many, and the first of them."""
+    together = builder.udiv(count, LONG(wide))
+    with cgutils.for_range(builder, together) as loop:
+        yield wide, builder.mul(loop.index, LONG(wide))
+    if wide > 1:
+        begun = builder.mul(together, LONG(wide))
+        with cgutils.for_range(builder, builder.sub(count, begun)) as loop:
+            yield 1, builder.add(begun, loop.index)
 
 
 @intrinsic
@@ -227,8 +227,8 @@ _product_1, _product_2, _product_4, _product_8 = (_product(tile) for tile in (1,
 _scores_1, _scores_2, _scores_3, _scores_6 = (_scores(tile) for tile in (1, 2, 3, 6))
 _mixture_1, _mixture_2, _mixture_3, _mixture_6 = (_mixture(tile) for tile in (1, 2, 3, 6))
 _LINE = 64
-# Where sixteen floats take two registers of half as many, a larger tile would not stay in them.
-_LARGEST_TILE = 8 if has_wide_registers() else 4
+# Elsewhere eight rows' sums would not stay in registers.
+_EIGHT_FIT = has_wide_registers()
 MOST_QUERIES = 6
 """Queries in a tile at most."""
 
@@ -249,10 +249,10 @@ def product(
         left, place = rows - row, first_of_row(row, groups)
         x, s, r = inputs + place * GROUP, input_scales + place * 4, rests + place * 4
         b, y = begin + row * begin_stride, out + row * out_stride
-        if _LARGEST_TILE == 8 and left >= 8:
+        if _EIGHT_FIT and left >= 8:
             _product_8(bits, codes, scales, b, begin_stride, groups, x, s, r, y, out_stride)
             row += 8
-        elif _LARGEST_TILE > 2 and left >= 4:
+        elif left >= 4:
             _product_4(bits, codes, scales, b, begin_stride, groups, x, s, r, y, out_stride)
             row += 4
         elif left >= 2:
