@@ -93,10 +93,30 @@ def test_a_conversation_is_encoded_as_the_chat_encodes_it(smollm2: LoadedModel) 
 
 def test_batches_hold_every_token_once(example: Callable[[int], Example]) -> None:
     examples = [example(number) for number in range(12)]
-    batches = list(batches_of(examples, 1_000, 0))
-    assert sum(int(batch.present.sum()) for batch in batches) == sum(len(each.token_ids) for each in examples)
-    assert sum(int(batch.learned.sum()) for batch in batches) == sum(sum(each.learned) for each in examples)
+    batches = list(batches_of(examples, 1_000, 2, 0))
+    assert sum(batch.tokens for batch in batches) == sum(len(each.token_ids) for each in examples)
+    assert sum(batch.learned_tokens for batch in batches) == sum(sum(each.learned) for each in examples)
     assert len(batches) > 1
+
+
+@torch.no_grad()
+def test_conversations_in_one_row_do_not_read_each_other(
+    tiny_qwen: LoadedModel, example: Callable[[int], Example]
+) -> None:
+    model = copy.deepcopy(tiny_qwen.model).float()
+    examples = [example(number) for number in range(6)]
+    (batch,) = batches_of(examples, 4_000, 9, 0)
+    together = model(batch.token_ids, attention_mask=batch.attention_mask(), position_ids=batch.positions).logits
+    found = {
+        tuple(row[of == number].tolist()): together[place][of == number]
+        for place, row in enumerate(batch.token_ids)
+        for of in [batch.conversation[place]]
+        for number in range(1, int(of.max()) + 1)
+    }
+    assert len(batch.token_ids) < len(examples), "some share a row"
+    for each in examples:
+        alone = model(torch.tensor([each.token_ids])).logits[0]
+        assert torch.allclose(found[each.token_ids], alone, atol=1e-4)
 
 
 def test_training_lowers_the_loss_and_moves_nothing_but_the_adapter(
@@ -112,7 +132,7 @@ def test_training_lowers_the_loss_and_moves_nothing_but_the_adapter(
 def test_an_interrupted_run_goes_on_to_the_same_adapter(
     tiny_qwen: LoadedModel, example: Callable[[int], Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chat.tuning.training.CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr("chat.tuning.training.CHECKPOINT_SECONDS", 0.0)
     trained(tiny_qwen, example, RECIPE, tmp_path / "whole")
 
     with pytest.raises(KeyboardInterrupt):
@@ -126,7 +146,7 @@ def test_an_interrupted_run_goes_on_to_the_same_adapter(
 def test_a_run_is_made_longer_while_its_learning_rate_is_level(
     tiny_qwen: LoadedModel, example: Callable[[int], Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chat.tuning.training.CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr("chat.tuning.training.CHECKPOINT_SECONDS", 0.0)
     longer = replace(RECIPE, cycles=(replace(CYCLE, steps=8),))
     trained(tiny_qwen, example, longer, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -179,6 +199,11 @@ def test_a_checkpoint_of_another_recipe_is_refused_by_name(
     trained(tiny_qwen, example, RECIPE, tmp_path)
     with pytest.raises(RecipeChanged, match=tmp_path.name):
         trained(tiny_qwen, example, replace(RECIPE, rank=8), tmp_path)
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    checkpoint["recipe"]["of_an_earlier_version"] = 1
+    torch.save(checkpoint, tmp_path / "checkpoint.pt")
+    with pytest.raises(RecipeChanged, match=tmp_path.name):
+        trained(tiny_qwen, example, RECIPE, tmp_path)
 
 
 def test_the_merged_model_says_what_the_adapter_says(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -27,12 +27,44 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Conversations side by side, each tensor of shape (rows, width), filled up on the right. As in Example."""
+    """Conversations packed into rows, one behind the other, each tensor of shape (rows, width).
+
+    `conversation` numbers those of a row from 1 on; 0 is what a row is filled up with. `positions` begin anew with
+    each. `learned` and `kept` as in Example.
+    """
 
     token_ids: torch.Tensor
-    present: torch.Tensor
+    conversation: torch.Tensor
+    positions: torch.Tensor
     learned: torch.Tensor
     kept: torch.Tensor
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the conversations have."""
+        return int((self.conversation > 0).sum())
+
+    @property
+    def learned_tokens(self) -> int:
+        """How many of them belong to a reply that is learned."""
+        return int(self.learned.sum())
+
+    def to(self, device: str) -> Batch:
+        """The same on another device."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def rows_with_kept(self) -> Batch:
+        """Only the rows that have `kept` tokens."""
+        rows = self.kept.any(dim=1)
+        return self._each(lambda tensor: tensor[rows])
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        return Batch(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
+
+    def attention_mask(self) -> torch.Tensor:
+        """Of shape (rows, 1, width, width): whether a token reads another, of its own conversation and before it."""
+        together = self.conversation[:, :, None] == self.conversation[:, None, :]
+        return together.tril()[:, None]
 
 
 def encode_example(made: MadeUp, encoder: Encoder) -> Example:
@@ -52,35 +84,47 @@ def encode_example(made: MadeUp, encoder: Encoder) -> Example:
             end = segment.end + 1
             exchange = made.exchanges[int(segment.source_turn_id or 0)]
             learned[segment.start : end] = [exchange.learned] * (end - segment.start)
-            kept[segment.start : end] = [exchange.kept] * (end - segment.start)
+            kept[segment.start : end] = [exchange.learned and exchange.kept] * (end - segment.start)
     return Example(encoding.token_ids[:end], tuple(learned[:end]), tuple(kept[:end]))
 
 
-def batches_of(examples: Sequence[Example], most_tokens: int, filler: int) -> Iterator[Batch]:
-    """The examples in batches of at most `most_tokens`, alike in length so that little is filled up.
+def batches_of(examples: Sequence[Example], row: int, rows_at_once: int, filler: int) -> Iterator[Batch]:
+    """The examples in batches of so many rows, each of `row` tokens or of one longer conversation.
 
-    Those with `kept` tokens come in batches of their own, because the base model must read these too.
+    The longest come first, each into the first row that has room for it, so that little is filled up. Those with `kept`
+    tokens have rows of their own, because the base model must read these too.
     """
-    waiting: list[Example] = []
-    for example in sorted(examples, key=lambda example: (any(example.kept), len(example.token_ids))):
-        full = len(example.token_ids) * (len(waiting) + 1) > most_tokens
-        if waiting and (full or any(example.kept) != any(waiting[0].kept)):
-            yield _batch(waiting, filler)
-            waiting = []
-        waiting.append(example)
-    if waiting:
-        yield _batch(waiting, filler)
+    rows: list[list[Example]] = []
+    for example in sorted(examples, key=lambda example: (any(example.kept), -len(example.token_ids))):
+        room = (each for each in rows if _fits(example, each, row))
+        found = next(room, None)
+        if found is None:
+            rows.append([example])
+        else:
+            found.append(example)
+    for first in range(0, len(rows), rows_at_once):
+        yield _batch(rows[first : first + rows_at_once], filler)
 
 
-def _batch(examples: Sequence[Example], filler: int) -> Batch:
-    width = max(len(example.token_ids) for example in examples)
-    ids = torch.full((len(examples), width), filler)
-    present = torch.zeros((len(examples), width), dtype=torch.long)
-    learned, kept = (torch.zeros((len(examples), width), dtype=torch.bool) for _ in range(2))
-    for row, example in enumerate(examples):
-        size = len(example.token_ids)
-        ids[row, :size] = torch.tensor(example.token_ids)
-        present[row, :size] = 1
-        learned[row, :size] = torch.tensor(example.learned)
-        kept[row, :size] = torch.tensor(example.kept)
-    return Batch(ids, present, learned, kept)
+def _fits(example: Example, others: Sequence[Example], row: int) -> bool:
+    alike = any(example.kept) == any(others[0].kept)
+    return alike and sum(len(other.token_ids) for other in (*others, example)) <= row
+
+
+def _batch(rows: Sequence[Sequence[Example]], filler: int) -> Batch:
+    width = max(sum(len(example.token_ids) for example in row) for row in rows)
+    shape = (len(rows), width)
+    ids = torch.full(shape, filler)
+    conversation, positions = (torch.zeros(shape, dtype=torch.long) for _ in range(2))
+    learned, kept = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
+    for place, row in enumerate(rows):
+        begin = 0
+        for number, example in enumerate(row, start=1):
+            span = slice(begin, begin + len(example.token_ids))
+            ids[place, span] = torch.tensor(example.token_ids)
+            conversation[place, span] = number
+            positions[place, span] = torch.arange(len(example.token_ids))
+            learned[place, span] = torch.tensor(example.learned)
+            kept[place, span] = torch.tensor(example.kept)
+            begin = span.stop
+    return Batch(ids, conversation, positions, learned, kept)

@@ -63,7 +63,6 @@ class Recipe:
         Cycle(160, 3e-4, warmup_steps=10),
     )
     conversations_per_step: int = 12
-    most_tokens_at_once: int = 1_024
 
     @property
     def ends(self) -> tuple[int, ...]:

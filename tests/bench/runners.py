@@ -153,7 +153,7 @@ class PlainGenerate:
         return Speed(first, (self._timed(prompt, tokens) - first) / max(1, tokens - 1))
 
     def _timed(self, prompt: Sequence[int], tokens: int) -> float:
-        ids = torch.tensor([list(prompt)])
+        ids = torch.tensor([list(prompt)], device=self._model.device)
         began = perf_counter()
         self._model.generate(
             ids,
