@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +98,7 @@ def test_batches_hold_every_token_once(example: Callable[[int], Example]) -> Non
     assert sum(batch.tokens for batch in batches) == sum(len(each.token_ids) for each in examples)
     assert sum(batch.learned_tokens for batch in batches) == sum(sum(each.learned) for each in examples)
     assert len(batches) > 1
+    assert all(batch.token_ids.shape[1] <= max(1_000, *(len(each.token_ids) for each in examples)) for batch in batches)
 
 
 @torch.no_grad()
@@ -135,8 +137,14 @@ def test_an_interrupted_run_goes_on_to_the_same_adapter(
     monkeypatch.setattr("chat.tuning.training.CHECKPOINT_SECONDS", 0.0)
     trained(tiny_qwen, example, RECIPE, tmp_path / "whole")
 
+    checkpoint, kept = tmp_path / "halves" / "checkpoint.pt", tmp_path / "kept.pt"
+    with pytest.raises(KeyboardInterrupt):
+        trained(tiny_qwen, cut_off(example, after=4), RECIPE, tmp_path / "halves")
+    checkpoint.rename(kept)
+    shutil.copyfile(kept, checkpoint)
     with pytest.raises(KeyboardInterrupt):
         trained(tiny_qwen, cut_off(example, after=5), RECIPE, tmp_path / "halves")
+    kept.replace(checkpoint)  # as if the fifth step had been taken behind the last checkpoint
     assert len(losses(tmp_path / "halves")) == 5
     trained(tiny_qwen, example, RECIPE, tmp_path / "halves")
     assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
@@ -191,6 +199,27 @@ def test_kept_replies_cost_nothing_until_the_model_leaves_what_the_base_model_sa
     before, *_, after = losses(tmp_path)
     assert before == pytest.approx(0, abs=1e-6)
     assert after > 100 * abs(before) + 1e-6
+
+
+@torch.no_grad()
+def test_beside_kept_replies_the_others_cost_what_they_cost_alone(tiny_qwen: LoadedModel, tmp_path: Path) -> None:
+    encoder = Encoder(tiny_qwen.tokenizer)
+    kept = encode_example(MadeUp("general", (), (Exchange("Hello!", "Hello to you.", kept=True),)), encoder)
+    mixed_up = encode_example(
+        MadeUp("general", (), (Exchange("Hi!", "Hi.", kept=True), Exchange("Is Rex my dog?", "Yes, Rex is."))), encoder
+    )
+    told = encode_example(TALK, encoder)
+    one_step = replace(RECIPE, cycles=(replace(CYCLE, steps=1),), conversations_per_step=3)
+    with torch.enable_grad():
+        trained(tiny_qwen, lambda number: (kept, told, mixed_up)[number % 3], one_step, tmp_path)
+    model = copy.deepcopy(tiny_qwen.model).float()
+    cost = 0.0
+    for each in (told, mixed_up):
+        alone = [place for place, learned in enumerate(each.learned) if learned and not each.kept[place]]
+        odds = model(torch.tensor([each.token_ids])).logits[0].log_softmax(-1)
+        cost -= sum(odds[place - 1, each.token_ids[place]].item() for place in alone)
+    learned = sum(sum(each.learned) for each in (kept, told, mixed_up))
+    assert losses(tmp_path)[0] == pytest.approx(cost / learned, rel=1e-4)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused_by_name(

@@ -62,7 +62,7 @@ class Batch:
         return Batch(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
 
     def attention_mask(self) -> torch.Tensor:
-        """Of shape (rows, 1, width, width): whether a token reads another, of its own conversation and before it."""
+        """Of shape (rows, 1, width, width): whether a token reads another: one of its own conversation up to itself."""
         together = self.conversation[:, :, None] == self.conversation[:, None, :]
         return together.tril()[:, None]
 

@@ -50,13 +50,16 @@ def main() -> None:
 
 @torch.no_grad()
 def _beside_transformers(model: Any, text: Sequence[int]) -> dict[str, Any]:
-    """The share of places with the same likeliest token, in 16 bits and in 32, and how far logits are apart at most."""
+    """The share of places with the same likeliest token and how far logits are apart, as loaded and in 32 bits."""
     figures: dict[str, Any] = {}
-    for name, own in (("bf16", model), ("fp32", deepcopy(model).float())):
+    for name, own in (("as loaded", model), ("in 32 bits", deepcopy(model).float())):
         theirs = own(torch.tensor([list(text)], device=own.device)).logits[0].float().cpu()
         ours = torch.stack([torch.from_numpy(odds.logits) for odds in _odds_of(LlamaForward(own), text)])
         same = (ours.argmax(-1) == theirs.argmax(-1)).float().mean().item()
-        figures |= {f"same likeliest, {name}": round(same, 4), f"furthest, {name}": (ours - theirs).abs().max().item()}
+        figures |= {
+            f"same likeliest, {name}": round(same, 4),
+            f"furthest apart, {name}": (ours - theirs).abs().max().item(),
+        }
     return figures
 
 

@@ -141,7 +141,7 @@ class LlamaCpp:
 
 
 class PlainGenerate:
-    """transformers' `generate` in 32 bits, as its documentation shows it."""
+    """transformers' `generate` as its documentation shows it, at the precision that the model was loaded in."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._model: Any = loaded.model
