@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
 from statistics import median
-from threading import Thread
 from typing import Any
 
 import torch
@@ -75,18 +75,14 @@ def _odds_of(forward: LlamaForward, text: Sequence[int]) -> Sequence[Odds]:
 def _alone_and_together(ours: Ours, text: Sequence[int]) -> dict[str, Any]:
     """How many of eight greedy replies are the same beside seven others as alone."""
     prompts = [text[100 * place : 100 * place + 64 + 10 * place] for place in range(TOGETHER)]
-    alone = [ours.request(prompt, WRITTEN, place, 0.0)[0] for place, prompt in enumerate(prompts)]
-    beside: dict[int, list[int]] = {}
 
-    def ask(place: int) -> None:
-        beside[place] = ours.request(prompts[place], WRITTEN, place, 0.0)[0]
+    def reply(place: int) -> list[int]:
+        return ours.request(prompts[place], WRITTEN, place, 0.0)[0]
 
-    threads = [Thread(target=ask, args=(place,)) for place in range(TOGETHER)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    same = sum(beside[place] == reply for place, reply in enumerate(alone))
+    alone = [reply(place) for place in range(TOGETHER)]
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        beside = list(pool.map(reply, range(TOGETHER)))
+    same = sum(one == other for one, other in zip(alone, beside, strict=True))
     return {"replies as alone": same, "of": TOGETHER}
 
 
