@@ -26,7 +26,7 @@ test: check browser ## check everything: style, types and all tests
 	@echo "Running the tests."
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-tune: $(TUNES) ## train the default model's adapter from nothing (hours); ARGS="--ship" puts it into the package
+tune: $(TUNES) ## train the default model's adapter from nothing (minutes on a GPU, days without); ARGS="--ship" puts it into the package
 	@$(BIN)/python app.py tune $(ARGS)
 
 evaluate: $(INSTALLED) ## judge a model by the held-out stories (minutes); pass ARGS="--model smollm2-base"

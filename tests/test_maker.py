@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
 from random import Random
 
 import pytest
@@ -11,15 +10,16 @@ import pytest
 from chat.tuning.acts import Ask, Correct, Tell
 from chat.tuning.judges import admits_not_knowing, fault_in_notes, holds
 from chat.tuning.maker import MadeUp, PersonsPart, make_conversation
+from chat.tuning.mixture import SHARES
 from chat.tuning.own_answers import OwnAnswers
 from chat.tuning.slips import hurried
-from chat.tuning.stages import STAGES, Stage, stage_at
 from chat.tuning.stories import StoryTeller
 from chat.tuning.words import TRAINING, Words, load_words
 from memory.notes import NOTE_WRITING, notes_in
 
 OWN = OwnAnswers({"Which sea is salty?": "All of them."}, {"Hello!": "Hello to you."}, {"Why?": "Because."})
-SEVERAL = range(400)
+ASKED = {*OWN.to_questions, *OWN.to_prompts, *OWN.to_own_questions}
+SEVERAL = range(1_000)
 
 
 @pytest.fixture(scope="module")
@@ -27,36 +27,30 @@ def words() -> Words:
     return load_words(TRAINING)
 
 
-@pytest.fixture(scope="module", params=STAGES, ids=["first", "second", "third", "fourth", "fifth"])
-def stage(request: pytest.FixtureRequest) -> Stage:
-    found = request.param
-    assert isinstance(found, Stage)
-    return found
-
-
 @pytest.fixture(scope="module")
-def made(words: Words, stage: Stage) -> list[MadeUp]:
-    return [make_conversation(words, OWN, NOTE_WRITING, 7, stage.begins + number) for number in SEVERAL]
+def made(words: Words) -> list[MadeUp]:
+    return [make_conversation(words, OWN, NOTE_WRITING, 7, number) for number in SEVERAL]
 
 
-def test_a_number_always_gives_the_same_conversation(words: Words, stage: Stage, made: list[MadeUp]) -> None:
-    first = stage.begins
-    assert made[:40] == [make_conversation(words, OWN, NOTE_WRITING, 7, number) for number in range(first, first + 40)]
-    assert made[0] != make_conversation(words, OWN, NOTE_WRITING, 8, first)
+def test_a_number_always_gives_the_same_conversation(words: Words, made: list[MadeUp]) -> None:
+    assert made[:40] == [make_conversation(words, OWN, NOTE_WRITING, 7, number) for number in range(40)]
+    assert made[0] != make_conversation(words, OWN, NOTE_WRITING, 8, 0)
 
 
-def test_a_stage_lasts_until_the_next_one_begins() -> None:
-    for stage, following in pairwise(STAGES):
-        assert stage_at(stage.begins) == stage_at(following.begins - 1) == stage
-    assert stage_at(10**9) == STAGES[-1]
-
-
-def test_every_kind_is_made_about_as_often_as_its_share_says(stage: Stage, made: list[MadeUp]) -> None:
-    assert sum(stage.shares.values()) == pytest.approx(1)
+def test_every_kind_is_made_about_as_often_as_its_share_says(made: list[MadeUp]) -> None:
+    assert sum(SHARES.values()) == pytest.approx(1)
     counted = Counter(conversation.kind for conversation in made)
-    assert set(counted) == set(stage.shares)
-    for kind, share in stage.shares.items():
-        assert counted[kind] / len(made) == pytest.approx(share, abs=0.07), kind
+    assert set(counted) == set(SHARES)
+    for kind, share in SHARES.items():
+        assert counted[kind] / len(made) == pytest.approx(share, abs=0.04), kind
+
+
+def test_the_base_models_own_replies_are_held_to_its_probabilities_where_nobody_judged_them(
+    made: list[MadeUp],
+) -> None:
+    exchanges = [exchange for conversation in made for exchange in conversation.exchanges]
+    held = {exchange.message: exchange.kept for exchange in exchanges if exchange.message in ASKED}
+    assert held == {"Which sea is salty?": False, "Hello!": True, "Why?": True}
 
 
 def test_no_slot_is_left_open_and_no_line_is_empty(made: list[MadeUp]) -> None:
@@ -121,17 +115,14 @@ def test_written_notes_pass_the_judge_of_notes(words: Words) -> None:
         assert fault_in_notes(lines, story.to_note, [], lines) == ""
 
 
-def test_a_replaced_note_is_quoted_word_for_word(made: list[MadeUp], stage: Stage) -> None:
+def test_a_replaced_note_is_quoted_word_for_word(made: list[MadeUp]) -> None:
     replaced = [conversation for conversation in made if conversation.kind == "notes replaced"]
     quoted = [{note.replaces for note in notes_in(each.exchanges[-1].reply)} - {None} for each in replaced]
     assert all(lines <= set(each.notes) for lines, each in zip(quoted, replaced, strict=True))
-    assert all(len(lines) == 1 for lines in quoted) or stage.notes_by_exchange
     assert any(quoted)
 
 
-def test_notes_on_one_exchange_have_what_it_states_and_nothing_else(words: Words) -> None:
-    first = STAGES[-1].begins
-    made = [make_conversation(words, OWN, NOTE_WRITING, 7, first + number) for number in range(300)]
+def test_notes_on_one_exchange_have_what_it_states_and_nothing_else(made: list[MadeUp]) -> None:
     noted = [each for each in made if each.kind in ("notes written", "notes replaced")]
     assert {len(each.exchanges) for each in noted} == {2, 3}
     for each in noted:

@@ -9,7 +9,7 @@ from page_fixtures import receipt_of_last_turn
 from playwright.sync_api import expect
 
 FIRST = "Who runs finance, Priya or Dana?"
-CORRECTION = "No, Dana runs finance. Priya runs sales."
+CORRECTION = "No. Dana runs finance. Priya runs sales."
 QUESTION = "Which partner runs finance?"
 
 

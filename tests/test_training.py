@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 from chat.encoding import Encoder
 from chat.prompt import SYSTEM_TEXT, Budget, assemble_prompt
 from chat.tuning.card import ship, write_training_figures
-from chat.tuning.examples import Example, batches_of, encode_example
+from chat.tuning.examples import Batch, Example, Shape, batches_of, encode_example
 from chat.tuning.maker import Exchange, MadeUp, make_conversation
 from chat.tuning.own_answers import OwnAnswers
+from chat.tuning.passes import summed_loss
 from chat.tuning.recipe import Cycle, Recipe
 from chat.tuning.training import RecipeChanged, train
 from chat.tuning.words import TRAINING, Words, load_words
@@ -94,7 +95,7 @@ def test_a_conversation_is_encoded_as_the_chat_encodes_it(smollm2: LoadedModel) 
 
 def test_batches_hold_every_token_once(example: Callable[[int], Example]) -> None:
     examples = [example(number) for number in range(12)]
-    batches = list(batches_of(examples, 1_000, 2, 0))
+    batches = list(batches_of(examples, Shape(2, 1_000, 999), Shape(2, 1_000, 999), 0))
     assert sum(batch.tokens for batch in batches) == sum(len(each.token_ids) for each in examples)
     assert sum(batch.learned_tokens for batch in batches) == sum(sum(each.learned) for each in examples)
     assert len(batches) > 1
@@ -107,18 +108,45 @@ def test_conversations_in_one_row_do_not_read_each_other(
 ) -> None:
     model = copy.deepcopy(tiny_qwen.model).float()
     examples = [example(number) for number in range(6)]
-    (batch,) = batches_of(examples, 4_000, 9, 0)
-    together = model(batch.token_ids, attention_mask=batch.attention_mask(), position_ids=batch.positions).logits
-    found = {
-        tuple(row[of == number].tolist()): together[place][of == number]
-        for place, row in enumerate(batch.token_ids)
-        for of in [batch.conversation[place]]
-        for number in range(1, int(of.max()) + 1)
-    }
-    assert len(batch.token_ids) < len(examples), "some share a row"
+    found: dict[tuple[int, ...], torch.Tensor] = {}
+    rows = 0
+    for batch in batches_of(examples, Shape(9, 4_000, 9_999), Shape(9, 4_000, 9_999), 0):
+        together = model(batch.token_ids, attention_mask=batch.attention_mask(), position_ids=batch.positions).logits
+        found |= {
+            tuple(row[of == number].tolist()): together[place][of == number]
+            for place, row in enumerate(batch.token_ids)
+            for of in [batch.conversation[place]]
+            for number in range(1, int(of.max()) + 1)
+        }
+        rows += len(batch.token_ids)
+    assert rows < len(examples), "some share a row"
     for each in examples:
         alone = model(torch.tensor([each.token_ids])).logits[0]
         assert torch.allclose(found[each.token_ids], alone, atol=1e-4)
+
+
+def test_a_batch_filled_up_for_a_gpu_teaches_the_same(
+    tiny_qwen: LoadedModel, example: Callable[[int], Example], tmp_path: Path
+) -> None:
+    model = trained(tiny_qwen, example, RECIPE, tmp_path)
+    shape = Shape(2, 500, 900)
+    batches = list(batches_of([example(number) for number in range(30)], shape, shape, 0))
+    assert {batch.keeps for batch in batches} == {False, True}
+    for batch in batches:
+        larger = batch.padded(Shape(3, 800, 1_000))
+        if larger is None:
+            assert batch.token_ids.shape[1] > 800 or len(batch.places) > 1_000
+            continue
+        assert larger.token_ids.shape == (3, 800)
+        assert larger.learned_tokens == batch.learned_tokens
+        gradients = [gradients_of(model, each) for each in (batch, larger)]
+        assert any(gradient.abs().max() > 1e-3 for gradient in gradients[0])
+        assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(*gradients, strict=True))
+
+
+def gradients_of(model: PeftModel, batch: Batch) -> list[torch.Tensor]:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return list(torch.autograd.grad(summed_loss(model, batch) / batch.learned_tokens, trained))
 
 
 def test_training_lowers_the_loss_and_moves_nothing_but_the_adapter(

@@ -85,11 +85,11 @@ def _training_table(training: Mapping[str, Any]) -> str:
         "made from": f"{training['relations']} relations, {training['names']:,} names, seed {recipe['seed']}",
         "steps": f"{steps:,}, of {recipe['conversations_per_step']} conversations each",
         "method": f"LoRA, rank {recipe['rank']}, alpha {recipe['alpha']}, on every linear layer; "
-        f"AdamW, {_cycles(recipe)}, each time level, then falling over the last quarter; loss on the replies only, in "
-        "the later cycles on how far replies to general questions went from the base model's probabilities; "
+        f"AdamW, {_cycles(recipe)}, each time level, then falling over the last quarter; loss on the replies only, "
+        "for the base model's own replies on how far they went from its probabilities; "
         "the mean of what the adapter was at the end of each cycle, each counting as much as all before it",
         "trained parameters": f"{training['adapter_parameters']:,} beside {training['parameters']:,} frozen ones",
-        "time": f"{training['seconds'] / 3600:.1f} hours",
+        "time": _time(training["seconds"]),
         "hardware": training["hardware"],
         "floating-point operations": f"{training['flops']:.1e} (estimate)",
         "loss": f"{training['first_loss']:.2f} at the first step; {training['last_unseen_loss']:.2f} at the last, "
@@ -97,6 +97,10 @@ def _training_table(training: Mapping[str, Any]) -> str:
         "finished": training["finished"],
     }
     return _table(("", ""), rows.items())
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
 
 
 def _cycles(recipe: Mapping[str, Any]) -> str:

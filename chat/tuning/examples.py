@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import pad
 
 from chat.encoding import Encoder
 from chat.prompt import EARLIER_REPLY, SYSTEM_TEXT, Budget, assemble_prompt
@@ -26,18 +27,31 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """How large a batch is: so many rows of so many tokens, so many of which are foretold."""
+
+    rows: int
+    width: int
+    places: int
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Conversations packed into rows, one behind the other, each tensor of shape (rows, width).
+    """Conversations packed into rows, one behind the other: `token_ids`, `conversation`, `positions` of (rows, width).
 
     `conversation` numbers those of a row from 1 on; 0 is what a row is filled up with. `positions` begin anew with
-    each. `learned` and `kept` as in Example.
+    each. Of shape (places,): `places` says where in all rows, one behind the other, a learned token is to be foretold,
+    `targets` which one that is; `learn` is 1 where it is the target, `keep` where the base model's probabilities are.
     """
 
     token_ids: torch.Tensor
     conversation: torch.Tensor
     positions: torch.Tensor
-    learned: torch.Tensor
-    kept: torch.Tensor
+    places: torch.Tensor
+    targets: torch.Tensor
+    learn: torch.Tensor
+    keep: torch.Tensor
+    keeps: bool
 
     @property
     def tokens(self) -> int:
@@ -47,19 +61,29 @@ class Batch:
     @property
     def learned_tokens(self) -> int:
         """How many of them belong to a reply that is learned."""
-        return int(self.learned.sum())
+        return int(self.learn.sum() + self.keep.sum())
 
     def to(self, device: str) -> Batch:
         """The same on another device."""
-        return self._each(lambda tensor: tensor.to(device))
+        return Batch(**{name: tensor.to(device) for name, tensor in self.tensors().items()}, keeps=self.keeps)
 
-    def rows_with_kept(self) -> Batch:
-        """Only the rows that have `kept` tokens."""
-        rows = self.kept.any(dim=1)
-        return self._each(lambda tensor: tensor[rows])
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Its tensors by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
 
-    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
-        return Batch(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
+    def padded(self, shape: Shape) -> Batch | None:
+        """The same in larger tensors, where what is added counts for nothing. None if it is larger than that."""
+        rows, width = self.token_ids.shape
+        beside, below, behind = shape.width - width, shape.rows - rows, shape.places - len(self.places)
+        if min(beside, below, behind) < 0:
+            return None
+        # Rows are wider now, so that what lies in one of them begins further behind.
+        moved = self.places // width * shape.width + self.places % width
+        sizes = {2: (0, beside, 0, below), 1: (0, behind)}
+        larger = {
+            name: pad(tensor, sizes[tensor.dim()]) for name, tensor in (self.tensors() | {"places": moved}).items()
+        }
+        return Batch(**larger, keeps=self.keeps)
 
     def attention_mask(self) -> torch.Tensor:
         """Of shape (rows, 1, width, width): whether a token reads another: one of its own conversation up to itself."""
@@ -88,30 +112,31 @@ def encode_example(made: MadeUp, encoder: Encoder) -> Example:
     return Example(encoding.token_ids[:end], tuple(learned[:end]), tuple(kept[:end]))
 
 
-def batches_of(examples: Sequence[Example], row: int, rows_at_once: int, filler: int) -> Iterator[Batch]:
-    """The examples in batches of so many rows, each of `row` tokens or of one longer conversation.
+def batches_of(examples: Sequence[Example], learning: Shape, keeping: Shape, filler: int) -> Iterator[Batch]:
+    """The examples packed into rows, and these into batches, as wide as their shape or as one longer conversation.
 
-    The longest come first, each into the first row that has room for it, so that little is filled up. Those with `kept`
-    tokens have rows of their own, because the base model must read these too.
+    Those with `kept` tokens have batches of their own, `keeping`, because the base model must read these too.
     """
+    for keeps, shape in ((False, learning), (True, keeping)):
+        rows = _rows([example for example in examples if any(example.kept) == keeps], shape.width)
+        for first in range(0, len(rows), shape.rows):
+            yield _batch(rows[first : first + shape.rows], filler, keeps)
+
+
+def _rows(examples: Sequence[Example], width: int) -> list[list[Example]]:
+    """The longest come first, each into the first row that has room for it, so that little is filled up."""
     rows: list[list[Example]] = []
-    for example in sorted(examples, key=lambda example: (any(example.kept), -len(example.token_ids))):
-        room = (each for each in rows if _fits(example, each, row))
-        found = next(room, None)
-        if found is None:
+    for example in sorted(examples, key=lambda example: -len(example.token_ids)):
+        room = (row for row in rows if sum(len(other.token_ids) for other in (*row, example)) <= width)
+        row = next(room, None)
+        if row is None:
             rows.append([example])
         else:
-            found.append(example)
-    for first in range(0, len(rows), rows_at_once):
-        yield _batch(rows[first : first + rows_at_once], filler)
+            row.append(example)
+    return rows
 
 
-def _fits(example: Example, others: Sequence[Example], row: int) -> bool:
-    alike = any(example.kept) == any(others[0].kept)
-    return alike and sum(len(other.token_ids) for other in (*others, example)) <= row
-
-
-def _batch(rows: Sequence[Sequence[Example]], filler: int) -> Batch:
+def _batch(rows: Sequence[Sequence[Example]], filler: int, keeps: bool) -> Batch:
     width = max(sum(len(example.token_ids) for example in row) for row in rows)
     shape = (len(rows), width)
     ids = torch.full(shape, filler)
@@ -127,4 +152,6 @@ def _batch(rows: Sequence[Sequence[Example]], filler: int) -> Batch:
             learned[place, span] = torch.tensor(example.learned)
             kept[place, span] = torch.tensor(example.kept)
             begin = span.stop
-    return Batch(ids, conversation, positions, learned, kept)
+    (foretold,) = learned.flatten().nonzero(as_tuple=True)
+    keep = kept.flatten()[foretold].float()
+    return Batch(ids, conversation, positions, foretold - 1, ids.flatten()[foretold], 1 - keep, keep, keeps)

@@ -11,16 +11,15 @@ from typing import assert_never
 from chat.note_writing import EXCHANGES_READ_FOR_NOTES, NoteWriting, WrittenNote
 from chat.tuning.acts import Act, Ask, AskAll, Chat, Correct, Kind, Noted, Story, Tell
 from chat.tuning.facts import Fact, Place, as_sentence, filled
+from chat.tuning.mixture import ALIKE, IMPERSONAL, OWN_QUESTION, SHARES
 from chat.tuning.own_answers import OwnAnswers
 from chat.tuning.slips import hurried
-from chat.tuning.stages import Stage, stage_at
 from chat.tuning.stories import StoryTeller
 from chat.tuning.words import Words
 
 HURRIED = 0.08
 MOST_ASKED = 5
 STRANGE = 0.2
-OWN_QUESTION = 0.7
 TELLING_NOTED = 3
 
 _OURS = re.compile(r"\b(?:my|our)\b")
@@ -51,10 +50,9 @@ class MadeUp:
 def make_conversation(words: Words, own: OwnAnswers, note_writing: NoteWriting, seed: int, number: int) -> MadeUp:
     """The conversation of this number: always the same for the same tables and seed."""
     rng = Random(f"{seed}/{number}")
-    stage = stage_at(number)
-    kind = rng.choices(list(stage.shares), list(stage.shares.values()))[0]
-    story = StoryTeller(words, rng, MOST_ASKED, STRANGE, stage.full_shelf).story(kind)
-    return _Telling(words, own, note_writing, story, rng, stage).conversation()
+    kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
+    story = StoryTeller(words, rng, MOST_ASKED, STRANGE, full_shelf=True).story(kind)
+    return _Telling(words, own, note_writing, story, rng).conversation()
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Said:
 
 
 class PersonsPart:
-    """Puts the person's side of a story into words. `impersonal` and `alike` as in Stage."""
+    """Puts the person's side of a story into words. `impersonal` and `alike` as IMPERSONAL and ALIKE."""
 
     def __init__(self, words: Words, rng: Random, impersonal: float = 0.0, alike: float = 0.0) -> None:
         self._impersonal = impersonal
@@ -150,25 +148,19 @@ class _Shelf:
 class _Telling:
     """Puts both sides of one story into words. `_stands` has the text in which each fact stands, latest last."""
 
-    def __init__(
-        self, words: Words, own: OwnAnswers, note_writing: NoteWriting, story: Story, rng: Random, stage: Stage
-    ) -> None:
+    def __init__(self, words: Words, own: OwnAnswers, note_writing: NoteWriting, story: Story, rng: Random) -> None:
         self._phrases = words.phrases
         self._own = own
         self._note_writing = note_writing
         self._story = story
         self._rng = rng
-        self._stage = stage
-        self._person = PersonsPart(words, rng, stage.impersonal, stage.alike)
+        self._person = PersonsPart(words, rng, IMPERSONAL, ALIKE)
         self._stands: dict[Place, str] = {}
 
     def conversation(self) -> MadeUp:
-        if self._story.to_note is not None and self._stage.notes_by_exchange:
-            return self._one_noted(self._story.to_note)
-        exchanges = [self._exchange(act) for act in self._story.acts]
         if self._story.to_note is not None:
-            exchanges.append(self._note_exchange(self._story.to_note))
-        return MadeUp(self._story.kind, self._story.notes, tuple(exchanges))
+            return self._one_noted(self._story.to_note)
+        return MadeUp(self._story.kind, self._story.notes, tuple(self._exchange(act) for act in self._story.acts))
 
     def _one_noted(self, to_note: Sequence[Noted]) -> MadeUp:
         """Notes on one exchange, whichever: those drawn from the exchanges before it are saved by then."""
@@ -262,30 +254,20 @@ class _Telling:
     def _chat(self, act: Chat) -> Exchange:
         match act.about:
             case "question":
-                return self._small_talk(self._own.to_questions)
+                return self._small_talk(self._own.to_questions, kept=False)
             case "prompt":
-                return self._small_talk(self._own.to_prompts)
+                return self._small_talk(self._own.to_prompts, kept=True)
             case "thanks":
                 thanks = self._rng.choice(self._phrases.thanks)
                 return Exchange(thanks.say, self._rng.choice(thanks.replies))
             case "itself":
                 talk = self._rng.choice(self._phrases.self_talk)
                 asked = Said(self._rng.choice(talk.asks))
-                return Exchange(self._typed(asked, ()), self._rng.choice(talk.answers[: self._stage.ways_to_say]))
+                return Exchange(self._typed(asked, ()), talk.answers[0])
         assert_never(act.about)
 
-    def _small_talk(self, answers: Mapping[str, str]) -> Exchange:
-        kept = self._stage.keeps_knowledge and self._story.kind == "general"
-        if kept and self._rng.random() < OWN_QUESTION:
-            answers = self._own.to_own_questions
+    def _small_talk(self, answers: Mapping[str, str], kept: bool) -> Exchange:
+        if self._rng.random() < OWN_QUESTION:
+            answers, kept = self._own.to_own_questions, True
         ask = self._rng.choice(list(answers))
         return Exchange(ask, answers[ask], kept=kept)
-
-    def _note_exchange(self, to_note: Sequence[Noted]) -> Exchange:
-        if self._stage.full_shelf:
-            # Read from top to bottom, nothing has to be looked for out of its turn.
-            to_note = sorted(to_note, key=lambda noted: list(self._stands).index(noted.fact.place))
-        lines = tuple(
-            WrittenNote(noted.fact.canonical_note(self._stands[noted.fact.place]), noted.replaces) for noted in to_note
-        )
-        return Exchange(self._note_writing.request, self._note_writing.written(lines))

@@ -23,10 +23,10 @@ from chat.types import Piece, Prompt, PromptMessage
 T = TypeVar("T")
 
 LONGEST_ANSWER = 72
-TRIES = 3
-OWN_QUESTIONS = 1_000
+TRIES = 6
+OWN_QUESTIONS = 6_000
 LONGEST_QUESTION = 28
-_BATCH = 24
+_BATCH = {"cpu": 24, "cuda": 1_024}
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 
 
@@ -45,17 +45,18 @@ def names_any(text: str, accepted: Sequence[str]) -> bool:
 
 
 def load_or_gather(
-    path: Path, words: Words, model: PreTrainedModel, encoder: Encoder, report: Callable[[str], None]
+    path: Path, words: Words, model: PreTrainedModel, encoder: Encoder, seed: int, report: Callable[[str], None]
 ) -> OwnAnswers:
     """Read the answers that an earlier run gathered, or gather them and keep them at `path`."""
     if path.exists():
         return OwnAnswers(**json.loads(path.read_text("utf-8")))
-    report("Asking the base model the general questions; its own better answers are kept.")
+    report("Asking the base model what people ask; its own better answers are kept.")
+    torch.manual_seed(seed)
     replies = _answers(words.prompts, model, encoder, temperature=0.6)
     answers = OwnAnswers(
-        _better_answers(words.questions, model, encoder),
+        _right_answers(words.questions, model, encoder),
         {prompt: reply for prompt, reply in replies.items() if _worth_keeping(prompt, reply)},
-        answers_to_own_questions(words, model, encoder, OWN_QUESTIONS),
+        _answers(own_questions(words, model, encoder, OWN_QUESTIONS), model, encoder, temperature=0.6),
     )
     path.write_text(json.dumps(answers.__dict__, ensure_ascii=False, indent=1), "utf-8")
     report(
@@ -65,41 +66,35 @@ def load_or_gather(
     return answers
 
 
-def answers_to_own_questions(
-    words: Words, model: PreTrainedModel, encoder: Encoder, count: int, seed: int = 0
-) -> dict[str, str]:
-    """At least `count` questions that the model made up itself, and its replies, up to their last whole sentence.
+def own_questions(words: Words, model: PreTrainedModel, encoder: Encoder, count: int) -> list[str]:
+    """At least `count` questions that the model makes up itself.
 
     A chat model that is shown the beginning of a person's turn goes on with what it takes for a likely one (Xu et al.,
     2024, arXiv:2406.08464). Here each begins with one of `words.beginnings`, so that most are short questions.
     """
-    torch.manual_seed(seed)
-    beginnings = [encoder.encode(_alone(beginning)) for beginning in words.beginnings]
-    begun = [encoding.token_ids[: encoding.segments[-2].end] for encoding in beginnings]
+    encodings = [encoder.encode(_alone(beginning)) for beginning in words.beginnings]
+    begun = [encoding.token_ids[: encoding.segments[-2].end] for encoding in encodings]
     stops = encoder.stop_token_ids()
     asked: dict[str, str] = {}
     while len(asked) < count:
-        for batch, ids in zip(_batches(words.beginnings), _batches(begun), strict=True):
-            for beginning, rest in zip(batch, _generate(model, ids, stops, 0.8, LONGEST_QUESTION), strict=True):
+        more = range((count - len(asked)) // len(begun) + 1)
+        beginnings = [beginning for beginning in zip(words.beginnings, begun, strict=True) for _ in more]
+        for batch in _batches(beginnings, model):
+            rests = _generate(model, [ids for _, ids in batch], stops, 0.8, LONGEST_QUESTION)
+            for (beginning, _), rest in zip(batch, rests, strict=True):
                 question = beginning + encoder.decode(rest)
                 if not stops.isdisjoint(rest) and "\n" not in question and len(question.split()) > 2:
                     asked.setdefault(question.strip().casefold(), question.strip())
-    return _answers(list(asked.values()), model, encoder, temperature=0.6, whole=False)
+    return list(asked.values())
 
 
-def _better_answers(questions: Sequence[Question], model: PreTrainedModel, encoder: Encoder) -> dict[str, str]:
+def _right_answers(questions: Sequence[Question], model: PreTrainedModel, encoder: Encoder) -> dict[str, str]:
     kept: dict[str, str] = {}
     for attempt in range(TRIES):
         open_ones = [question for question in questions if question.ask not in kept]
         said = _answers([question.ask for question in open_ones], model, encoder, temperature=0.6 if attempt else 0.0)
-        kept |= {q.ask: _up_to(said[q.ask], q) for q in open_ones if q.ask in said and names_any(said[q.ask], q.accept)}
+        kept |= {q.ask: said[q.ask] for q in open_ones if q.ask in said and names_any(said[q.ask], q.accept)}
     return kept
-
-
-def _up_to(answer: str, question: Question) -> str:
-    """The answer up to the sentence that answers: what a small model adds behind it is often made up."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(answer)]
-    return next((answer[:end].strip() for end in ends if names_any(answer[:end], question.accept)), answer)
 
 
 def _worth_keeping(prompt: str, reply: str) -> bool:
@@ -109,21 +104,19 @@ def _worth_keeping(prompt: str, reply: str) -> bool:
     return (greeting or (not echo and len(reply.split()) > 3)) and "[" not in reply
 
 
-def _answers(
-    prompts: Sequence[str], model: PreTrainedModel, encoder: Encoder, temperature: float, whole: bool = True
-) -> dict[str, str]:
-    """One reply to each prompt; those longer than LONGEST_ANSWER tokens are left out, or cut at a sentence's end."""
+def _answers(prompts: Sequence[str], model: PreTrainedModel, encoder: Encoder, temperature: float) -> dict[str, str]:
+    """One reply to each prompt; those longer than LONGEST_ANSWER tokens are cut at a sentence's end."""
     ids = {prompt: encoder.encode(_alone(prompt)).token_ids for prompt in prompts}
-    ordered = sorted(prompts, key=lambda prompt: len(ids[prompt]))
+    ordered = sorted(ids, key=lambda prompt: len(ids[prompt]))
     stops = encoder.stop_token_ids()
     found: dict[str, str] = {}
-    for batch in _batches(ordered):
+    for batch in _batches(ordered, model):
         replies = _generate(model, [ids[prompt] for prompt in batch], stops, temperature, LONGEST_ANSWER)
         for prompt, reply in zip(batch, replies, strict=True):
             text = encoder.decode(reply).strip()
             if stops.isdisjoint(reply):
                 ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-                text = "" if whole or not ends else text[: ends[-1]]
+                text = text[: ends[-1]] if ends else ""
             if text:
                 found[prompt] = text
     return found
@@ -134,8 +127,9 @@ def _alone(prompt: str) -> Prompt:
     return Prompt((system, PromptMessage("user", (Piece("message", "your message", prompt),))))
 
 
-def _batches(prompts: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (prompts[start : start + _BATCH] for start in range(0, len(prompts), _BATCH))
+def _batches(prompts: Sequence[T], model: PreTrainedModel) -> Iterator[Sequence[T]]:
+    size = _BATCH[model.device.type]
+    return (prompts[start : start + size] for start in range(0, len(prompts), size))
 
 
 @torch.inference_mode()

@@ -58,11 +58,11 @@ class Recipe:
     rank: int = 32
     alpha: int = 64
     cycles: tuple[Cycle, ...] = (
-        Cycle(1_150, 6e-4),
-        Cycle(300, 3e-4, warmup_steps=10),
-        Cycle(160, 3e-4, warmup_steps=10),
+        Cycle(1_200, 6e-4),
+        Cycle(500, 4e-4),
+        Cycle(400, 3e-4),
     )
-    conversations_per_step: int = 12
+    conversations_per_step: int = 48
 
     @property
     def ends(self) -> tuple[int, ...]:

@@ -20,12 +20,12 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
-from torch.nn.functional import cross_entropy, kl_div
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel
 
 from chat.errors import ConfigError
-from chat.tuning.examples import Batch, Example, batches_of
+from chat.tuning.examples import Batch, Example, Shape, batches_of
+from chat.tuning.passes import Passes, PassesOfAGpu, summed_loss
 from chat.tuning.recipe import LOSSES, Progressed, Recipe
 
 CHECKPOINT_SECONDS = 300.0
@@ -33,10 +33,11 @@ UNSEEN_EVERY = 40
 # Conversations from here on are never trained on; their loss shows whether the model learns or learns by heart.
 FIRST_UNSEEN = 1_000_000_000
 _UNSEEN = 32
-# Conversations are packed into rows of so many tokens, so many of which are read at once. A GPU waits for whoever calls
-# it, so it gets much at a time; a processor loses by long rows, for attention looks at all of a row (LOG, 2026-11-26).
-_ROWS = {"cpu": (320, 3), "cuda": (1_024, 20)}
-_MOST_HELPERS = 4
+# A GPU is fed much at a time; a processor loses by long rows, for attention looks at all of a row (LOG, 2026-11-26).
+# Replies that are kept come with long conversations, but not many in a step.
+_LEARNING = {"cpu": Shape(3, 320, 960), "cuda": Shape(10, 1_024, 4_096)}
+_KEEPING = {"cpu": Shape(3, 320, 960), "cuda": Shape(3, 1_152, 2_560)}
+_MOST_HELPERS = 12
 _BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
@@ -95,8 +96,12 @@ class _Run:
         self._recipe = recipe
         self._folder = folder
         self._device = device
-        self._optimizer = torch.optim.AdamW(self._parameters, weight_decay=0.0, fused=device == "cuda")
-        pack = partial(_packed, rows=_ROWS[device], filler=filler)
+        on_gpu = device == "cuda"
+        self._optimizer = torch.optim.AdamW(self._parameters, weight_decay=0.0, fused=on_gpu)
+        learning, keeping = _LEARNING[device], _KEEPING[device]
+        shapes = {False: learning, True: keeping}
+        self._pass = PassesOfAGpu(self.model, shapes) if on_gpu else Passes(self.model, device)
+        pack = partial(_packed, learning=learning, keeping=keeping, filler=filler)
         self._unseen = pack([example(FIRST_UNSEEN + place) for place in range(_UNSEEN)])
         self._resume()
         self._kept_at = monotonic()
@@ -106,21 +111,18 @@ class _Run:
         """Take one optimizer step."""
         began = monotonic()
         batches = next(self._made)
-        learned = sum(batch.learned_tokens for batch in batches)
-        loss = 0.0
-        for batch in batches:
-            part = self._loss(batch) / learned
-            torch.autograd.backward(part)
-            loss += part.item()
+        loss = self._pass(batches)
         torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
         for group in self._optimizer.param_groups:
             group["lr"] = self._recipe.learning_rate_at(self.step)
         self._optimizer.step()
-        self._optimizer.zero_grad()
+        self._optimizer.zero_grad(set_to_none=False)
         self.step += 1
         if self.step in self._recipe.ends:
             self._ends.append(self._state())
-        tokens = sum(batch.tokens for batch in batches)
+        tokens, learned = (
+            sum(getattr(batch, counted) for batch in batches) for counted in ("tokens", "learned_tokens")
+        )
         done = Progressed(self.step, loss, tokens, learned, monotonic() - began, self._unseen_loss())
         self._keep(done)
         return done
@@ -136,42 +138,13 @@ class _Run:
     def _state(self) -> dict[str, torch.Tensor]:
         return {name: tensor.detach().clone() for name, tensor in _adapter(self.model).items()}
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
-        """The summed cross-entropy of the learned tokens; for kept ones, how far they went from the base model.
-
-        That distance is the Kullback-Leibler divergence from its probabilities to the adapted model's. To keep old
-        abilities by the old model's own outputs is “learning without forgetting” (Li & Hoiem, 2016, arXiv:1606.09282).
-        """
-        batch = batch.to(self._device)
-        learned = batch.learned[:, 1:]
-        kept = batch.kept[:, 1:][learned]
-        logits = self._logits(batch, learned)
-        losses = cross_entropy(logits[~kept], batch.token_ids[:, 1:][learned][~kept], reduction="none").sum()
-        if kept.any():
-            before = batch.rows_with_kept()
-            with torch.no_grad(), self.model.disable_adapter():
-                base = self._logits(before, before.kept[:, 1:]).log_softmax(-1)
-            losses = losses + kl_div(logits[kept].log_softmax(-1), base, reduction="sum", log_target=True)
-        return losses
-
-    def _logits(self, batch: Batch, places: torch.Tensor) -> torch.Tensor:
-        """Of shape (places, vocabulary), in fp32. No others go through the vocabulary's layer."""
-        base: Any = self.model.get_base_model()
-        hidden = base.model(
-            input_ids=batch.token_ids,
-            attention_mask=batch.attention_mask(),
-            position_ids=batch.positions,
-            use_cache=False,
-        ).last_hidden_state
-        logits: torch.Tensor = base.lm_head(hidden[:, :-1][places])
-        return logits.float()
-
     @torch.no_grad()
     def _unseen_loss(self) -> float | None:
-        if self.step % UNSEEN_EVERY and self.step not in (1, self._recipe.steps):
+        every = max(UNSEEN_EVERY, self._recipe.steps // UNSEEN_EVERY)
+        if self.step % every and self.step not in (1, self._recipe.steps):
             return None
         learned = sum(batch.learned_tokens for batch in self._unseen)
-        return sum(self._loss(batch).item() for batch in self._unseen) / learned
+        return sum(summed_loss(self.model, batch.to(self._device)).item() for batch in self._unseen) / learned
 
     def _keep(self, done: Progressed) -> None:
         with (self._folder / LOSSES).open("a", encoding="utf-8") as file:
@@ -216,8 +189,8 @@ class _Conversations(Dataset[Example]):
         return self._example(number)
 
 
-def _packed(examples: Sequence[Example], rows: tuple[int, int], filler: int) -> list[Batch]:
-    return list(batches_of(examples, *rows, filler))
+def _packed(examples: Sequence[Example], learning: Shape, keeping: Shape, filler: int) -> list[Batch]:
+    return list(batches_of(examples, learning, keeping, filler))
 
 
 def _maker(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -31,8 +32,9 @@ def tune(
     assert isinstance(loaded.model, PreTrainedModel), "without a precision, a model is what transformers read"
     encoder = Encoder(loaded.tokenizer)
     words = load_words(TRAINING)
-    torch.manual_seed(recipe.seed)
-    own = load_or_gather(folder / "own_answers.json", words, loaded.model, encoder, report)
+    model: Any = loaded.model
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    own = load_or_gather(folder / "own_answers.json", words, model, encoder, recipe.seed, report)
 
     def example(number: int) -> Example:
         return encode_example(make_conversation(words, own, note_writing, recipe.seed, number), encoder)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,8 @@ class Words:
     families: Mapping[str, Lines]
     phrases: Phrases
     questions: tuple[Question, ...] = ()
-    prompts: Lines = field(default=())
-    beginnings: Lines = field(default=())
+    prompts: Lines = ()
+    beginnings: Lines = ()
 
     @property
     def value_families(self) -> Lines:

@@ -9,7 +9,7 @@ from chat.ui.visible import escaped
 
 STORY = (
     "Who runs finance, Priya or Dana?",
-    "No, Dana runs finance. Priya runs sales.",
+    "No. Dana runs finance. Priya runs sales.",
     "Which partner runs finance?",
 )
 
