@@ -74,18 +74,25 @@ def own_questions(words: Words, model: PreTrainedModel, encoder: Encoder, count:
     """
     encodings = [encoder.encode(_alone(beginning)) for beginning in words.beginnings]
     begun = [encoding.token_ids[: encoding.segments[-2].end] for encoding in encodings]
-    stops = encoder.stop_token_ids()
     asked: dict[str, str] = {}
     while len(asked) < count:
         more = range((count - len(asked)) // len(begun) + 1)
         beginnings = [beginning for beginning in zip(words.beginnings, begun, strict=True) for _ in more]
-        for batch in _batches(beginnings, model):
-            rests = _generate(model, [ids for _, ids in batch], stops, 0.8, LONGEST_QUESTION)
-            for (beginning, _), rest in zip(batch, rests, strict=True):
-                question = beginning + encoder.decode(rest)
-                if not stops.isdisjoint(rest) and "\n" not in question and len(question.split()) > 2:
-                    asked.setdefault(question.strip().casefold(), question.strip())
+        for question in _gone_on_with(beginnings, model, encoder):
+            asked.setdefault(question.casefold(), question)
     return list(asked.values())
+
+
+def _gone_on_with(
+    beginnings: Sequence[tuple[str, Sequence[int]]], model: PreTrainedModel, encoder: Encoder
+) -> Iterator[str]:
+    """Each beginning, given as words and as ids, with what the model adds, where that is one short question."""
+    stops = encoder.stop_token_ids()
+    for batch in _batches(beginnings, model):
+        rests = _generate(model, [ids for _, ids in batch], stops, 0.8, LONGEST_QUESTION)
+        ended = [(words, rest) for (words, _), rest in zip(batch, rests, strict=True) if not stops.isdisjoint(rest)]
+        questions = [words + encoder.decode(rest) for words, rest in ended]
+        yield from (question.strip() for question in questions if "\n" not in question and len(question.split()) > 2)
 
 
 def _right_answers(questions: Sequence[Question], model: PreTrainedModel, encoder: Encoder) -> dict[str, str]:
