@@ -26,6 +26,11 @@ def adds_up_two() -> bool:
     return "avx2" in _features()
 
 
+def multiplies_brain_floats() -> bool:
+    """Whether it multiplies 16-bit brain floats, bf16, and adds up in 32 bits (AVX-512 BF16, AMX BF16)."""
+    return not _features().isdisjoint({"avx512bf16", "amx-bf16"})
+
+
 def has_wide_registers() -> bool:
     """Whether a register holds sixteen floats, and there are 32 of them (AVX-512)."""
     return "avx512f" in _features()

@@ -20,7 +20,7 @@ from chat.tuning.card import ship, write_training_figures
 from chat.tuning.examples import Batch, Example, Shape, batches_of, encode_example
 from chat.tuning.maker import Exchange, MadeUp, make_conversation
 from chat.tuning.own_answers import OwnAnswers
-from chat.tuning.passes import summed_loss
+from chat.tuning.passes import Passes, summed_loss
 from chat.tuning.recipe import Cycle, Recipe
 from chat.tuning.training import RecipeChanged, train
 from chat.tuning.words import TRAINING, Words, load_words
@@ -142,6 +142,25 @@ def test_a_batch_filled_up_for_a_gpu_teaches_the_same(
         gradients = [gradients_of(model, each) for each in (batch, larger)]
         assert any(gradient.abs().max() > 1e-3 for gradient in gradients[0])
         assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(*gradients, strict=True))
+
+
+def test_a_processor_that_multiplies_16_bits_learns_in_them_much_as_in_32(
+    tiny_qwen: LoadedModel, example: Callable[[int], Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = trained(tiny_qwen, example, RECIPE, tmp_path)
+    batches = list(batches_of([example(number) for number in range(8)], Shape(2, 500, 900), Shape(2, 500, 900), 0))
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    found = []
+    for can in (True, False):
+        monkeypatch.setattr("chat.tuning.passes.multiplies_brain_floats", lambda can=can: can)
+        model.zero_grad()
+        loss = Passes(model, "cpu")(batches)
+        found.append((loss, torch.cat([parameter.grad.flatten() for parameter in learned])))
+    (in_16, rough), (in_32, exact) = found
+    assert in_16 != in_32
+    assert in_16 == pytest.approx(in_32, rel=0.01)
+    assert torch.cosine_similarity(rough, exact, dim=0) > 0.99
+    assert rough.dtype == torch.float32
 
 
 def gradients_of(model: PeftModel, batch: Batch) -> list[torch.Tensor]:

@@ -10,6 +10,7 @@ from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from torch.nn.functional import cross_entropy, kl_div
 
+from chat.processor import multiplies_brain_floats
 from chat.tuning.examples import Batch, Shape
 
 _TRIES_BEFORE = 3
@@ -45,11 +46,15 @@ def _logits(model: PeftModel, batch: Batch) -> torch.Tensor:
 
 
 class Passes:
-    """Adds the gradients of batches to the parameters'."""
+    """Adds the gradients of batches to the parameters'.
+
+    Where that is quicker, what passes through is in 16 bits; the adapter's own numbers stay in 32.
+    """
 
     def __init__(self, model: PeftModel, device: str) -> None:
         self._model = model
         self._device = device
+        self._in_16_bits = device == "cuda" or multiplies_brain_floats()
         self._share, self._loss = (torch.zeros((), device=device) for _ in range(2))
 
     def __call__(self, batches: Sequence[Batch]) -> float:
@@ -64,8 +69,13 @@ class Passes:
         self._learn(batch.to(self._device))
 
     def _learn(self, batch: Batch) -> None:
-        loss = summed_loss(self._model, batch) * self._share
-        torch.autograd.backward(loss)
+        short = self._in_16_bits
+        with (
+            torch.autocast(self._device, torch.bfloat16, enabled=short),
+            disable_input_dtype_casting(self._model, active=short),
+        ):
+            loss = summed_loss(self._model, batch) * self._share
+            torch.autograd.backward(loss)
         self._loss += loss.detach()
 
 
@@ -73,8 +83,7 @@ class PassesOfAGpu(Passes):
     """The same on a GPU, which computes quicker than Python can tell it what.
 
     What a batch takes that is filled up to its shape is captured once, with kept tokens and without, and replayed from
-    then on (“CUDA Graphs”, PyTorch's notes on CUDA). A larger batch is read without. What passes through is in 16 bits,
-    because memory is what a pass waits for; the adapter's own numbers stay in 32.
+    then on (“CUDA Graphs”, PyTorch's notes on CUDA). A larger batch is read without.
     """
 
     def __init__(self, model: PeftModel, shapes: Mapping[bool, Shape]) -> None:
@@ -90,10 +99,6 @@ class PassesOfAGpu(Passes):
         if batch.keeps not in self._captured:
             self._captured[batch.keeps] = self._capture(padded.to("cuda"))
         self._captured[batch.keeps](padded)
-
-    def _learn(self, batch: Batch) -> None:
-        with torch.autocast("cuda", torch.bfloat16), disable_input_dtype_casting(self._model, active=True):
-            super()._learn(batch)
 
     def _capture(self, held: Batch) -> Callable[[Batch], None]:
         parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
