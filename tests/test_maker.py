@@ -91,6 +91,18 @@ def test_two_facts_are_corrected_in_one_message_that_states_both(words: Words) -
             assert fact.stands_in(message), message
 
 
+def test_a_correction_goes_on_behind_a_comma_as_people_write_it(words: Words) -> None:
+    said = []
+    for number in range(3_000):
+        rng = Random(number)
+        corrections = [act for act in StoryTeller(words, rng).story("both corrected").acts if isinstance(act, Correct)]
+        said += [PersonsPart(words, rng).correct(act).message for act in corrections]
+    behind = [message.removeprefix("No, ") for message in said if message.startswith("No, ")]
+    assert any(rest.startswith(("my ", "our ", "the ")) for rest in behind)
+    assert any(rest.startswith(("I ", "I'm ")) for rest in behind)
+    assert not [rest for rest in behind if rest.startswith(("My ", "Our ", "The ", "In ", "For "))]
+
+
 def test_ten_turns_of_other_talk_lie_between_in_a_distracted_story(words: Words) -> None:
     story = StoryTeller(words, Random(1)).story("distracted")
     assert len(story.acts) >= 12

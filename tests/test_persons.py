@@ -22,8 +22,23 @@ def test_a_statement_is_turned_to_the_person_who_made_it(said: str, answered: st
     assert from_first_person(said) == answered
 
 
-@pytest.mark.parametrize("said", ["my dog is {v}", "You know that I'm {v}.", "Ask me about {v}.", "Is {v} my dog?"])
-def test_a_statement_that_is_hurried_or_speaks_to_the_assistant_is_left_alone(said: str) -> None:
+@pytest.mark.parametrize(
+    ("said", "answered"),
+    [
+        ("my dog is {v}", "Your dog is {v}."),
+        ("btw im allergic to {v}!!", "You're allergic to {v}."),
+        ("bought the {s} in {v} lol", "You bought the {s} in {v}."),
+        ("finally moved to {v}", "You finally moved to {v}."),
+        ("going to {v} with my {s}", "You're going to {v} with your {s}."),
+        ("{s} is in the {v} team ok", "{s} is in the {v} team."),
+    ],
+)
+def test_a_statement_typed_in_a_hurry_is_turned_as_a_sentence(said: str, answered: str) -> None:
+    assert from_first_person(said) == answered
+
+
+@pytest.mark.parametrize("said", ["u can have my {v}", "You know that I'm {v}.", "Ask me about {v}.", "Is {v} my dog?"])
+def test_what_speaks_to_the_assistant_or_asks_is_left_alone(said: str) -> None:
     assert from_first_person(said) is None
     assert to_third_person(said) is None
 
@@ -59,4 +74,5 @@ def test_a_statement_becomes_a_note_where_the_rule_is_sure() -> None:
     )
     assert to_third_person("I don't like {v}.") == "The user doesn't like {v}."
     assert to_third_person("I went to {v}.") == "The user went to {v}."
+    assert to_third_person("i work at {v} btw") == "The user works at {v}."
     assert to_third_person("I live in {v}, and I like {v}.") is None

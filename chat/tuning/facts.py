@@ -15,6 +15,9 @@ from chat.tuning.words import Lines, Relation, Words
 Place = tuple[str, str | None]
 
 _SLOT = re.compile(r"\{(\w+)\}")
+_NO_NAME = re.compile(
+    r"(?:A|All|An|As|At|Before|By|Each|Every|For|From|Her|His|In|It|It's|My|On|Our|The|There|These|We|With|You) "
+)
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,11 @@ def as_sentence(text: str) -> str:
     """The text with a capital and a full stop, to stand among others."""
     closed = text if text[-1] in ".!?…" else text + "."
     return closed[:1].upper() + closed[1:]
+
+
+def as_clause(text: str) -> str:
+    """The text to go on behind a comma: “my dog is Rex”. “I” and what may be a name stay as they are."""
+    return text[:1].lower() + text[1:] if _NO_NAME.match(text) else text
 
 
 class FactMaker:

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from chat.note_writing import EXCHANGES_READ_FOR_NOTES, NoteWriting, WrittenNote
 from chat.tuning.acts import Act, Ask, AskAll, Chat, Correct, Kind, Noted, Story, Tell
-from chat.tuning.facts import Fact, Place, as_sentence, filled
+from chat.tuning.facts import Fact, Place, as_clause, as_sentence, filled
 from chat.tuning.mixture import ALIKE, IMPERSONAL, OWN_QUESTION, SHARES
 from chat.tuning.own_answers import OwnAnswers
 from chat.tuning.slips import hurried
@@ -22,6 +22,8 @@ MOST_ASKED = 5
 STRANGE = 0.2
 TELLING_NOTED = 3
 
+# A fact behind these words is the rest of their sentence.
+_GOES_ON = re.compile(r"(?:,|\bBut) \{fact\}")
 _OURS = re.compile(r"\b(?:my|our)\b")
 
 
@@ -107,7 +109,9 @@ class PersonsPart:
         general = [phrase for phrase in phrases if self._fits(phrase, act, "{fact}")]
         template = self._rng.choice(own if own and self._rng.random() < 0.5 else general)
         stating = self._stating((fact, *act.also))
-        sentences = " ".join(as_sentence(said.said(stating[said.place])) for said in (fact, *act.also))
+        first, *others = (as_sentence(said.said(stating[said.place])) for said in (fact, *act.also))
+        begun = as_clause(first) if _GOES_ON.search(template) else first
+        sentences = " ".join((begun, *others))
         message = filled(template, fact=sentences, v=fact.value, s=fact.subject or "", old=act.old or "")
         stated = stating if "{fact}" in template else {fact.place: template} if template in own else {}
         return Said(message, stated)

@@ -42,10 +42,31 @@ _TO_USER = {
     "i'll": "the user will",
     "we'll": "the user will",
 }
-_ADDRESSED = re.compile(r"(?:you|your|yours|yourself|you're|you've|you'll|you'd|ask|meet|let|let's|please)")
+_ADDRESSED = re.compile(r"(?:u|ur|you|your|yours|yourself|you're|you've|you'll|you'd|ask|meet|let|let's|please)")
+_CHATTER = re.compile(r"^(?:fyi|btw|so|ok|hey|oh|and|yeah|well)[,:]? |(?:,? (?:btw|lol|ok|okay|by the way|haha|fyi))+$")
+_APOSTROPHES = {
+    "im": "I'm",
+    "ive": "I've",
+    "its": "it's",
+    "dont": "don't",
+    "cant": "can't",
+    "wont": "won't",
+    "didnt": "didn't",
+    "isnt": "isn't",
+    "doesnt": "doesn't",
+    "thats": "that's",
+    "theres": "there's",
+    "theyre": "they're",
+    "weve": "we've",
+}
+# With these a statement begins in which “I” was left out.
+_BARE = re.compile(
+    r"(?:finally )?(?:got|bought|hung|went|took|saw|met|found|lost|chose|made|put|left|gave|had|told|quit|ate|need|"
+    r"want|love|like|hate|have|can't|won't|didn't|[a-z]+ed)\b"
+)
 _UNSURE = {"i'd", "we'd", "mine", "ours", "myself", "ourselves", "and", "but", "or", "who", "that", "all", "both"}
 _ADVERB = r"(?P<adverb> (?:always|usually|normally|often|never|mostly|also|just|finally|only|really|sometimes|still))?"
-_SPEAKER_ACTS = re.compile(rf"\b(?:I|we|We){_ADVERB} (?P<verb>[a-z]+(?:['’]t)?)")
+_SPEAKER_ACTS = re.compile(rf"\b(?:I|i|we|We){_ADVERB} (?P<verb>[a-z]+(?:['’]t)?)")
 _THIRD = {"am": "is", "are": "is", "were": "was", "have": "has", "do": "does", "don't": "doesn't", "haven't": "hasn't"}
 # Verbs that are the same for “I” and “she”: the modal ones, and of the past the irregular ones that people use here.
 _SAME = re.compile(
@@ -64,12 +85,28 @@ _THEIR = re.compile(r"\btheir\b")
 _SOMEBODYS = re.compile(r"\b(?:their|his|her|he|she|they|them|him)\b")
 
 
-def from_first_person(sentence: str) -> str | None:
-    """A statement of the person's, as the assistant says it; None if it is no clean sentence about the person."""
-    whole = (sentence[0].isupper() or sentence[0] == "{") and sentence.endswith(".")
-    if not whole or any(_ADDRESSED.fullmatch(word) for word in _words(sentence)):
+def from_first_person(statement: str) -> str | None:
+    """A statement of the person's, as the assistant says it; None if it speaks to the assistant, or asks."""
+    sentence = tidied(statement)
+    if statement.endswith("?") or any(_ADDRESSED.fullmatch(word) for word in _words(sentence)):
         return None
     return toward_you(sentence)
+
+
+def tidied(statement: str) -> str:
+    """A statement that was typed in a hurry as a sentence: with “I” where that was left out, apostrophes, an end.
+
+    One that has a capital and a full stop stays as it is.
+    """
+    if (statement[0].isupper() or statement[0] == "{") and statement.endswith("."):
+        return statement
+    said = _CHATTER.sub("", statement.rstrip(" .!?"))
+    spelled = _WORD.sub(lambda found: _APOSTROPHES.get(found[0].casefold(), found[0]), said)
+    if _BARE.match(spelled):
+        spelled = f"I {spelled}"
+    elif re.match(r"[a-z]+ing\b", spelled):
+        spelled = f"I'm {spelled}"
+    return spelled[:1].upper() + spelled[1:] + "."
 
 
 def from_third_person(note: str) -> str | None:
@@ -78,14 +115,15 @@ def from_third_person(note: str) -> str | None:
     return None if "he user" in note and _SOMEBODYS.search(own) else toward_you(own)
 
 
-def to_third_person(sentence: str) -> str | None:
+def to_third_person(statement: str) -> str | None:
     """A statement of the person's as a note; None where the rule is not sure, as with two verbs for one subject."""
+    sentence = tidied(statement)
     words = _words(sentence)
     acts = words & {"i", "we", "i'm", "we're", "i've", "we've", "i'll", "we'll"}
-    if from_first_person(sentence) is None or (words & _UNSURE and acts) or words & {"mine", "ours"}:
+    if from_first_person(statement) is None or (words & _UNSURE and acts) or words & {"mine", "ours"}:
         return None
     turned = _SPEAKER_ACTS.sub(_user_acts, sentence)
-    return None if re.search(r"\b(?:I|[Ww]e)\b(?!['’])", turned) else _mapped(turned, _TO_USER)
+    return None if re.search(r"\b(?:[Ii]|[Ww]e)\b(?!['’])", turned) else _mapped(turned, _TO_USER)
 
 
 def _words(sentence: str) -> set[str]:

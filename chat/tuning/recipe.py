@@ -61,6 +61,7 @@ class Recipe:
         Cycle(1_200, 6e-4),
         Cycle(500, 4e-4),
         Cycle(400, 3e-4),
+        Cycle(46, 3e-4, warmup_steps=6),
     )
     conversations_per_step: int = 48
 

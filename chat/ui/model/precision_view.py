@@ -22,7 +22,7 @@ _MEANINGS: dict[Precision, str] = {
     "fp32": "32 bits a weight.",
     "bf16": "16 bits a weight.",
     "int8": "8 bits a weight, and a scale for each 32.",
-    "int4": "4 bits a weight, and two scales for each 32. The default model’s adapter beside them in 8.",
+    "int4": "4 bits a weight, and two scales for each 32. In 8: the vocabulary’s layer, and the adapter.",
 }
 
 
