@@ -16,15 +16,6 @@ from chat.tuning.persons import from_first_person, from_third_person, to_third_p
         ("They have put me at the desk next to {v}.", "They have put you at the desk next to {v}."),
         ("{v} cuts my hair.", "{v} cuts your hair."),
         ("We’ve moved our {s} to {v}.", "You've moved your {s} to {v}."),
-    ],
-)
-def test_a_statement_is_turned_to_the_person_who_made_it(said: str, answered: str) -> None:
-    assert from_first_person(said) == answered
-
-
-@pytest.mark.parametrize(
-    ("said", "answered"),
-    [
         ("my dog is {v}", "Your dog is {v}."),
         ("btw im allergic to {v}!!", "You're allergic to {v}."),
         ("bought the {s} in {v} lol", "You bought the {s} in {v}."),
@@ -33,7 +24,7 @@ def test_a_statement_is_turned_to_the_person_who_made_it(said: str, answered: st
         ("{s} is in the {v} team ok", "{s} is in the {v} team."),
     ],
 )
-def test_a_statement_typed_in_a_hurry_is_turned_as_a_sentence(said: str, answered: str) -> None:
+def test_a_statement_is_turned_to_the_person_who_made_it_however_it_was_typed(said: str, answered: str) -> None:
     assert from_first_person(said) == answered
 
 

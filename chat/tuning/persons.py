@@ -87,26 +87,10 @@ _SOMEBODYS = re.compile(r"\b(?:their|his|her|he|she|they|them|him)\b")
 
 def from_first_person(statement: str) -> str | None:
     """A statement of the person's, as the assistant says it; None if it speaks to the assistant, or asks."""
-    sentence = tidied(statement)
+    sentence = _tidied(statement)
     if statement.endswith("?") or any(_ADDRESSED.fullmatch(word) for word in _words(sentence)):
         return None
     return toward_you(sentence)
-
-
-def tidied(statement: str) -> str:
-    """A statement that was typed in a hurry as a sentence: with “I” where that was left out, apostrophes, an end.
-
-    One that has a capital and a full stop stays as it is.
-    """
-    if (statement[0].isupper() or statement[0] == "{") and statement.endswith("."):
-        return statement
-    said = _CHATTER.sub("", statement.rstrip(" .!?"))
-    spelled = _WORD.sub(lambda found: _APOSTROPHES.get(found[0].casefold(), found[0]), said)
-    if _BARE.match(spelled):
-        spelled = f"I {spelled}"
-    elif re.match(r"[a-z]+ing\b", spelled):
-        spelled = f"I'm {spelled}"
-    return spelled[:1].upper() + spelled[1:] + "."
 
 
 def from_third_person(note: str) -> str | None:
@@ -117,13 +101,26 @@ def from_third_person(note: str) -> str | None:
 
 def to_third_person(statement: str) -> str | None:
     """A statement of the person's as a note; None where the rule is not sure, as with two verbs for one subject."""
-    sentence = tidied(statement)
+    sentence = _tidied(statement)
     words = _words(sentence)
     acts = words & {"i", "we", "i'm", "we're", "i've", "we've", "i'll", "we'll"}
     if from_first_person(statement) is None or (words & _UNSURE and acts) or words & {"mine", "ours"}:
         return None
     turned = _SPEAKER_ACTS.sub(_user_acts, sentence)
     return None if re.search(r"\b(?:[Ii]|[Ww]e)\b(?!['’])", turned) else _mapped(turned, _TO_USER)
+
+
+def _tidied(statement: str) -> str:
+    # As a sentence what was typed in a hurry: with “I” where that was left out, apostrophes and an end.
+    if (statement[0].isupper() or statement[0] == "{") and statement.endswith("."):
+        return statement
+    said = _CHATTER.sub("", statement.rstrip(" .!?"))
+    spelled = _WORD.sub(lambda found: _APOSTROPHES.get(found[0].casefold(), found[0]), said)
+    if _BARE.match(spelled):
+        spelled = f"I {spelled}"
+    elif re.match(r"[a-z]+ing\b", spelled):
+        spelled = f"I'm {spelled}"
+    return spelled[:1].upper() + spelled[1:] + "."
 
 
 def _words(sentence: str) -> set[str]:
