@@ -192,7 +192,11 @@ def test_drafted_notes_are_reviewed_before_they_are_used(visitor):
     expect(note).to_contain_text("Written by the model, from 1 turn")
     note.get_by_role("button", name="Switch off").click()
     expect(visitor.page.get_by_text("Switched off: not put into any prompt.")).to_be_visible()
-    note.get_by_role("button", name="Delete").click()
+    really = note.get_by_role("button", name="Delete for good")
+    expect(really).to_be_hidden()
+    note.get_by_text("Delete", exact=True).click()
+    expect(note.get_by_text("Delete this note? This cannot be undone.")).to_be_visible()
+    really.click()
     expect(visitor.page.get_by_role("textbox", name="Note", exact=True)).to_have_count(0)
 
 

@@ -62,7 +62,9 @@ def _note_html(
     return (
         f'<li class="note-form{"" if note.enabled else " off"}" data-form>'
         f"{_text_area(note, 'Note', _why_off(note, outdated))}{replaced or ''}{_provenance(note, sources)}"
-        f'<p class="acts">{_button("edit", note, "Save change")}{switch}{_button("delete", note, "Delete")}</p></li>'
+        f'<div class="acts">{_button("edit", note, "Save change")}{switch}'
+        '<details class="sure"><summary class="small">Delete</summary><p>Delete this note? This cannot be undone. '
+        f"{_button('delete', note, 'Delete for good')}</p></details></div></li>"
     )
 
 
