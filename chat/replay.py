@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from chat.engine import Engine, Event, Finished, TokenChosen
+from chat.engine import Engine, Event, Finished, TokensChosen
 from chat.errors import EngineError, InputError
 from chat.local_model import LocalModel
 from chat.types import Choice, FinishReason, Receipt, Sampling, Timing, Usage
@@ -86,13 +86,14 @@ def _reply(events: Iterator[Event]) -> Reply:
 
 def _followed(events: Iterator[Event]) -> Iterator[Event | Reply]:
     """The events, and what came of them."""
-    chosen: list[TokenChosen] = []
+    ids: list[int] = []
+    choices: list[Choice] = []
     for event in events:
-        if isinstance(event, TokenChosen):
-            chosen.append(event)
+        if isinstance(event, TokensChosen):
+            ids += event.token_ids
+            choices += event.choices
         yield event
     assert isinstance(event, Finished), "the last event is Finished"
     if event.error:
         raise EngineError(event.error)
-    ids, choices = tuple(token.token_id for token in chosen), tuple(token.choice for token in chosen)
-    yield Reply(ids, choices, event.reason, event.usage, event.timing)
+    yield Reply(tuple(ids), tuple(choices), event.reason, event.usage, event.timing)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol
 
-from chat.engine import Event, Finished, Prefilling, Queued, TokenChosen
+from chat.engine import Event, Finished, Prefilling, Queued, TokensChosen
 from chat.errors import EngineError, InputError, MarginaliaError, StoreError
 from chat.local_model import LocalModel
 from chat.prompt import SYSTEM_TEXT, YOUR_MESSAGE, Budget, assemble_prompt, checked_message
@@ -194,9 +194,9 @@ class _Reply:
         if isinstance(event, Queued | Prefilling):
             self._flush()
             yield event
-        elif isinstance(event, TokenChosen):
-            self._token_ids.append(event.token_id)
-            self._choices.append(event.choice)
+        elif isinstance(event, TokensChosen):
+            self._token_ids += event.token_ids
+            self._choices += event.choices
             # A character may be spread over several tokens: hold back what is not whole yet.
             self._text = self._model.encoder.decode(self._token_ids).rstrip("\ufffd")
             self._flush()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import PATIENCE, WatchedModel
 
-from chat.engine import MAX_RUNNING, Engine, Event, Finished, Prefilling, PrefixCache, Queued, TokenChosen
+from chat.engine import MAX_RUNNING, Engine, Event, Finished, Prefilling, PrefixCache, Queued, TokensChosen
 from chat.errors import EngineError
 from chat.types import Sampling
 from chat.weights import LoadedModel
@@ -63,7 +63,7 @@ def run(
 
 
 def ids_of(events: Sequence[Event]) -> list[int]:
-    return [event.token_id for event in events if isinstance(event, TokenChosen)]
+    return [token_id for event in events if isinstance(event, TokensChosen) for token_id in event.token_ids]
 
 
 def end_of(events: Sequence[Event]) -> Finished:
@@ -241,7 +241,18 @@ def test_events_come_in_order_and_tell_how_far_reading_is(engine: Engine) -> Non
     events = [event for event in run(engine, prompt(300), tokens=3) if not isinstance(event, Queued)]
     read = [(event.done, event.total) for event in events if isinstance(event, Prefilling)]
     assert read == [(done, 300) for done in (32, 64, 96, 128, 160, 192, 224, 256, 300)]
-    assert [type(event) for event in events[9:]] == [TokenChosen, TokenChosen, TokenChosen, Finished]
+    *written, last = events[9:]
+    assert all(isinstance(event, TokensChosen) for event in written)
+    assert len(ids_of(written)) == 3
+    assert isinstance(last, Finished)
+
+
+def test_tokens_that_come_fast_are_told_together_and_the_first_alone(engine: Engine, watched: WatchedModel) -> None:
+    told = [event for event in run(engine, prompt(20), tokens=300) if isinstance(event, TokensChosen)]
+    assert len(ids_of(told)) == len(watched.handed) == 300
+    assert all(len(event.token_ids) == len(event.choices) for event in told)
+    assert len(told[0].token_ids) == 1
+    assert len(told) < 100
 
 
 def test_a_stop_token_ends_the_reply_and_is_its_last_token(start: Start, watched: WatchedModel) -> None:
@@ -309,7 +320,7 @@ def test_closing_the_iterator_ends_the_request_within_one_token(engine: Engine, 
     events = follow(engine, prompt(20), tokens=500)
     tokens = 0
     while tokens < 4:
-        tokens += isinstance(next(events), TokenChosen)
+        tokens += len(ids_of([next(events)]))
     assert watched.held.wait(PATIENCE)
     events.close()  # type: ignore[attr-defined]
     watched.release()

@@ -22,7 +22,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from chat.engine import Engine, PrefixCache, TokenChosen
+from chat.engine import Engine, PrefixCache, TokensChosen
 from chat.engine.forward import forward_of
 from chat.engine.llama import LlamaForward
 from chat.llama_family import is_llama_like
@@ -198,7 +198,7 @@ def test_requests_that_join_and_leave_a_batch_get_the_ids_that_each_gets_alone(m
         length, tokens = lengths[place]
         how = {"temperature": 1.0, "seed": place} if place % 2 else {}
         events = engine.generate(tuple(text(length, seed=place)), Sampling(max_new_tokens=tokens, **how), Event(), "")
-        return [event.token_id for event in events if isinstance(event, TokenChosen)]
+        return [token_id for event in events if isinstance(event, TokensChosen) for token_id in event.token_ids]
 
     alone = [ids_of(place) for place in range(len(lengths))]
     with ThreadPoolExecutor(len(lengths)) as pool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chat.engine import Engine, Finished, PrefixCache, TokenChosen
+from chat.engine import Engine, Finished, PrefixCache, TokensChosen
 from chat.engine.lookup import PromptLookup
 from chat.packed_model import PackedModel
 from chat.packing import pack_model
@@ -58,7 +58,7 @@ def reply(engine: Engine, prompt: tuple[int, ...], sampling: Sampling) -> tuple[
     events = list(engine.generate(prompt, sampling, threading.Event()))
     last = events[-1]
     assert isinstance(last, Finished)
-    return [event.token_id for event in events if isinstance(event, TokenChosen)], last
+    return [token_id for event in events if isinstance(event, TokensChosen) for token_id in event.token_ids], last
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=["greedy", "warm", "hot"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import WatchedModel
 
-from chat.engine import Engine, Prefilling, TokenChosen
+from chat.engine import Engine, Prefilling, TokensChosen
 from chat.errors import InputError
 from chat.local_model import LocalModel
 from chat.packing import pack_model
@@ -81,7 +81,7 @@ def test_a_replay_tells_how_far_it_has_read_and_ends_when_it_is_told_to(
     receipt, stop, told = said(store, local_model, WARM), threading.Event(), []
     for event in replay(receipt, local_model, stop):
         told.append(event)
-        if isinstance(event, TokenChosen):
+        if isinstance(event, TokensChosen):
             stop.set()
     read = [event.done for event in told if isinstance(event, Prefilling)]
     assert read == sorted(read)
@@ -138,12 +138,12 @@ def test_a_given_reply_is_weighed_as_it_was_when_the_model_chose_it(tiny_llama: 
     engine = Engine(pack_model(tiny_llama.model) if packed else tiny_llama.model, frozenset())
     prompt = tuple(range(10, 80))
     events = list(engine.generate(prompt, Sampling(max_new_tokens=20), threading.Event()))
-    chosen = [event for event in events if hasattr(event, "choice")]
-    reply = tuple(event.token_id for event in chosen)
+    chosen = [event for event in events if isinstance(event, TokensChosen)]
+    reply = tuple(token_id for event in chosen for token_id in event.token_ids)
     weighed = weigh_reply(engine, prompt, reply, threading.Event(), "")
     engine.close()
     assert [choice.probability for choice in weighed] == pytest.approx(
-        [event.choice.probability for event in chosen], rel=1e-3
+        [choice.probability for event in chosen for choice in event.choices], rel=1e-3
     )
 
 

@@ -5,8 +5,8 @@ it; `forward.py` says what is asked of a model, `packed`, `llama.py` and `transf
 answer; `prefix_cache.py` keeps what a prompt's beginning cost; `lookup.py` guesses ahead; `sampling.py` chooses.
 """
 
-from chat.engine.events import Event, Finished, Prefilling, Queued, TokenChosen
+from chat.engine.events import Event, Finished, Prefilling, Queued, TokensChosen
 from chat.engine.prefix_cache import PrefixCache
 from chat.engine.worker import MAX_RUNNING, Engine
 
-__all__ = ["MAX_RUNNING", "Engine", "Event", "Finished", "Prefilling", "PrefixCache", "Queued", "TokenChosen"]
+__all__ = ["MAX_RUNNING", "Engine", "Event", "Finished", "Prefilling", "PrefixCache", "Queued", "TokensChosen"]

@@ -1,8 +1,10 @@
-"""What a request tells while it runs, in this order: Prefilling, TokenChosen, one Finished; Queued at any time."""
+"""What a request tells while it runs, in this order: Prefilling, TokensChosen, one Finished; Queued at any time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 
 from chat.types import Choice, FinishReason, Timing, Usage
 
@@ -26,11 +28,11 @@ class Prefilling:
 
 
 @dataclass(frozen=True)
-class TokenChosen:
-    """The next token of the reply, the stop token included, and what the model thought of it."""
+class TokensChosen:
+    """The next tokens of the reply, the stop token included, and what the model thought of each."""
 
-    token_id: int
-    choice: Choice
+    token_ids: tuple[int, ...]
+    choices: tuple[Choice, ...]
 
 
 @dataclass(frozen=True)
@@ -43,4 +45,17 @@ class Finished:
     error: str | None = None
 
 
-Event = Queued | Prefilling | TokenChosen | Finished
+Event = Queued | Prefilling | TokensChosen | Finished
+
+
+def joined(events: Sequence[Event]) -> Iterator[Event]:
+    """The same events, with tokens that follow each other in one."""
+    for are_tokens, group in groupby(events, lambda event: isinstance(event, TokensChosen)):
+        if not are_tokens:
+            yield from group
+            continue
+        told = [event for event in group if isinstance(event, TokensChosen)]
+        yield TokensChosen(
+            tuple(chain.from_iterable(event.token_ids for event in told)),
+            tuple(chain.from_iterable(event.choices for event in told)),
+        )

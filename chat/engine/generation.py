@@ -12,7 +12,7 @@ from time import perf_counter
 
 import torch
 
-from chat.engine.events import Event, Finished, Prefilling, TokenChosen
+from chat.engine.events import Event, Finished, Prefilling, TokensChosen
 from chat.engine.forward import Forward
 from chat.engine.lookup import PromptLookup
 from chat.engine.odds import Odds
@@ -126,7 +126,7 @@ class Generation:
         self._lookup.append(chosen)
         self._written += 1
         self._first_token_at = self._first_token_at or perf_counter()
-        self._tell(TokenChosen(chosen, choice))
+        self._tell(TokensChosen((chosen,), (choice,)))
         reason = self._reason_to_finish(chosen)
         if reason:
             self.finish(reason)

@@ -19,7 +19,7 @@ from itertools import zip_longest
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from chat.engine.events import Event, Finished, Queued
+from chat.engine.events import Event, Finished, Queued, TokensChosen, joined
 from chat.engine.forward import forward_of
 from chat.engine.generation import Generation, Request
 from chat.engine.prefix_cache import PrefixCache
@@ -32,12 +32,28 @@ _log = logging.getLogger(__name__)
 MAX_RUNNING = 8
 # How often a waiting request is heard of; a reader that has gone away is noticed no later than this.
 HEARTBEAT_SECONDS = 0.2
+# Tokens are heard of in batches: who wakes up for each one takes a core that the next pass needs (tests/bench/LOG.md,
+# 2026-11-27).
+BATCH_SECONDS = 0.045
 
 
 @dataclass(eq=False)
 class _Job:
     request: Request
     events: SimpleQueue[Event] = field(default_factory=SimpleQueue)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def tell(self, event: Event) -> None:
+        self.events.put(event)
+        if isinstance(event, Finished):
+            self.ended.set()
+
+    def heard(self) -> Iterator[Event]:
+        """All that was told until now, tokens in one; waits for the first. Raises Empty after a heartbeat."""
+        told = [self.events.get(timeout=HEARTBEAT_SECONDS)]
+        while not self.events.empty():
+            told.append(self.events.get())
+        return joined(told)
 
 
 class Engine:
@@ -113,12 +129,15 @@ class Engine:
             # Asked first, so that what the thread told before it ended is still heard.
             serving = self._thread.is_alive()
             try:
-                event = job.events.get(timeout=HEARTBEAT_SECONDS)
+                heard = job.heard()
             except Empty:
-                event = self._while_waiting(job, serving)
-            yield event
+                heard = iter([self._while_waiting(job, serving)])
+            for event in heard:
+                yield event
             if isinstance(event, Finished):
                 return
+            if isinstance(event, TokensChosen):
+                job.ended.wait(BATCH_SECONDS)
 
     def _while_waiting(self, job: _Job, serving: bool) -> Event:
         if not serving:
@@ -139,7 +158,7 @@ class Engine:
         return job.events.get()
 
     def _generation(self, job: _Job) -> Generation:
-        return Generation(self._forward, self._prefix_cache, self._stop_token_ids, job.request, job.events.put)
+        return Generation(self._forward, self._prefix_cache, self._stop_token_ids, job.request, job.tell)
 
     def _serve(self) -> None:
         running: deque[Generation] = deque()

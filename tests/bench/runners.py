@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 
-from chat.engine import Engine, Finished, PrefixCache, TokenChosen
+from chat.engine import Engine, Finished, PrefixCache, TokensChosen
 from chat.types import Sampling
 from chat.weights import LoadedModel
 
@@ -93,7 +93,7 @@ class Ours:
         *events, last = self._engine.generate(tuple(prompt), sampling, threading.Event(), lane=str(seed))
         assert isinstance(last, Finished)
         assert not last.error, last.error
-        return [event.token_id for event in events if isinstance(event, TokenChosen)], last
+        return [token_id for event in events if isinstance(event, TokensChosen) for token_id in event.token_ids], last
 
     def together(self, prompts: Sequence[Sequence[int]], tokens: int) -> float:
         """Tokens a second that several requests get together while all of them write."""
@@ -102,8 +102,8 @@ class Ours:
         def follow(place: int) -> None:
             sampling = Sampling(temperature=1.0, seed=place, max_new_tokens=tokens)
             for event in self._engine.generate(tuple(prompts[place]), sampling, threading.Event(), lane=str(place)):
-                if isinstance(event, TokenChosen):
-                    times[place].append(perf_counter())
+                if isinstance(event, TokensChosen):
+                    _spread(times[place], len(event.token_ids))
 
         threads = [threading.Thread(target=follow, args=(place,)) for place in range(len(prompts))]
         for thread in threads:
@@ -116,6 +116,13 @@ class Ours:
     def close(self) -> None:
         """Stop its thread."""
         self._engine.close()
+
+
+def _spread(times: list[float], tokens: int) -> None:
+    """Add when so many tokens came: they are told together, and came one after the other since the last ones."""
+    now = perf_counter()
+    before = times[-1] if times else now
+    times += [before + (now - before) * (place + 1) / tokens for place in range(tokens)]
 
 
 class LlamaCpp:

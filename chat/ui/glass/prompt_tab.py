@@ -10,7 +10,7 @@ from time import monotonic
 
 import gradio as gr
 
-from chat.engine import Event, Prefilling, TokenChosen
+from chat.engine import Event, Prefilling, TokensChosen
 from chat.prompt_diff import difference, find, shared_beginning
 from chat.replay import Reply
 from chat.types import Receipt, Segment
@@ -95,7 +95,7 @@ class PromptTab:
         yield {self.replayed: "", self._error: "", **self._running(True)}
         with closing(self._service.replay(owner, receipt)) as events:
             for event in events:
-                written += isinstance(event, TokenChosen)
+                written += len(event.token_ids) if isinstance(event, TokensChosen) else 0
                 if isinstance(event, Reply):
                     yield {self.replayed: replay_html(receipt, event), **self._running(False)}
                 elif monotonic() - shown_at > 1 / UPDATES_A_SECOND:
