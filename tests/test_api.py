@@ -101,7 +101,7 @@ def test_the_parameters_of_chat_have_the_names_and_defaults_of_the_contract(clie
 def test_a_reply_grows_and_ends_with_its_ids_and_the_whole_of_it(client: Client) -> None:
     items = list(client.submit("Hello there", max_new_tokens=12, api_name="/chat"))
     replies = [item["reply"] for item in items]
-    assert len(set(replies)) > 5
+    assert len(set(replies)) > 1
     assert all(later.startswith(earlier) for earlier, later in pairwise(replies))
     assert {(item["conversation_id"], item["turn_id"]) for item in items} == {
         (items[-1]["conversation_id"], items[-1]["turn_id"])
