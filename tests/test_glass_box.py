@@ -7,10 +7,10 @@ import re
 import sqlite3
 from pathlib import Path
 
+from accessibility import axe_violations
 from browsing import PATIENCE_MS, PHONE, Visitor
 from page_fixtures import receipt_of_last_turn
 from playwright.sync_api import expect
-from test_page import axe_violations
 
 from chat.types import RECEIPT
 from chat.ui.glass.next_word_view import percent

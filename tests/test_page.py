@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from axe_playwright_python.sync_playwright import Axe
+from accessibility import axe_violations, axe_violations_in_both
 from browsing import PATIENCE_MS, PHONE, Visitor
-from page_fixtures import UNHURRIED, receipt_of_last_turn, with_weights
-from playwright.sync_api import Page, Route, expect
+from page_fixtures import receipt_of_last_turn, with_weights
+from playwright.sync_api import Route, expect
 from running_app import RunningApp
 
 
@@ -47,107 +47,6 @@ def test_the_panel_belongs_to_the_turn_that_was_clicked(visitor):
 
     expect(visitor.panel).to_contain_text("Turn 1:")
     assert visitor.segments("message") == ["The first message"]
-
-
-def test_stop_ends_the_reply_and_keeps_what_was_said(unhurried):
-    visitor = unhurried.open()
-    visitor.box.fill("Tell me a long story about the sea.")
-    visitor.page.get_by_role("button", name="Send").click()
-    expect(visitor.page.locator("#live .text")).to_have_text(re.compile(r"\w{2}"), timeout=PATIENCE_MS)
-
-    visitor.page.get_by_role("button", name="Stop").click()
-
-    expect(visitor.replies).to_contain_text("Stopped. What had been said is kept.")
-    assert visitor.replies.locator(".text").inner_text()
-    expect(visitor.receipts).to_have_count(1)
-    expect(visitor.page.get_by_role("button", name="Send")).to_be_visible()
-    expect(visitor.page.get_by_role("button", name="Retry")).to_be_visible()
-
-
-def test_a_closed_tab_ends_the_reply_and_loses_nothing(unhurried):
-    visitor = unhurried.open()
-    visitor.box.fill("Tell me a long story about the mountains.")
-    visitor.box.press("Enter")
-    expect(visitor.page.locator("#live .text")).to_have_text(re.compile(r"\w{2}"), timeout=PATIENCE_MS)
-    conversation_id = visitor.conversation_id()
-
-    visitor.page.close()
-    later = visitor.context.new_page()
-    later.goto(f"{visitor.url}/?c={conversation_id}")
-
-    expect(later.locator("#turns [data-testid=user]")).to_have_text("Tell me a long story about the mountains.")
-
-    def ended() -> bool:
-        later.reload()
-        later.locator("#turns .reply").wait_for()
-        return "Stopped. What had been said is kept." in later.locator("#turns .reply").inner_text()
-
-    assert any(ended() for _ in range(20))
-
-
-def test_a_killed_app_shows_the_turn_as_interrupted_and_it_can_be_tried_again(browser, tmp_path, weights_data_dir):
-    with_weights(tmp_path, weights_data_dir)
-    with RunningApp(Path("smollm2"), tmp_path, *UNHURRIED) as app:
-        visitor = Visitor(browser, app.url).open()
-        visitor.box.fill("Tell me a long story about the desert.")
-        visitor.box.press("Enter")
-        expect(visitor.page.locator("#live .text")).to_have_text(re.compile(r"\w+\W+\w+\W+\w+"), timeout=PATIENCE_MS)
-        conversation_id = visitor.conversation_id()
-        app.kill9()
-
-    with RunningApp(Path("smollm2"), tmp_path) as app:
-        # Cookies know no ports, so the browser that comes back is the same person.
-        visitor.url = app.url
-        visitor.open(f"/?c={conversation_id}")
-        expect(visitor.page.locator("#turns [data-testid=user]")).to_have_text("Tell me a long story about the desert.")
-        expect(visitor.replies).to_contain_text("Interrupted")
-        visitor.set_longest_reply(8)
-
-        visitor.page.get_by_role("button", name="Retry").click()
-
-        expect(visitor.receipts).to_have_count(1, timeout=PATIENCE_MS)
-        expect(visitor.page.locator("#turns [data-testid=user]")).to_have_count(1)
-    visitor.context.close()
-
-
-def test_a_reply_goes_on_while_its_person_reads_something_else_and_does_not_intrude(unhurried):
-    visitor = unhurried
-    page = visitor.open().page
-    visitor.set_longest_reply(40)
-    visitor.say("Begin a conversation about rivers")
-    page.get_by_role("button", name="New chat").click()
-    expect(page.get_by_text("Does a chatbot learn from you?")).to_be_visible()
-    visitor.box.fill("Tell me a long story about the clouds.")
-    visitor.box.press("Enter")
-    expect(page.locator("#live .text")).to_have_text(re.compile(r"\w{2}"), timeout=PATIENCE_MS)
-
-    page.get_by_role("link", name="Begin a conversation about rivers").click()
-    expect(page.locator("#turns [data-testid=user]")).to_have_text("Begin a conversation about rivers")
-    expect(page.get_by_role("button", name="Send")).to_be_visible()
-    expect(page.locator("#live")).not_to_contain_text("clouds")
-    visitor.box.fill("A draft for the rivers")
-    clouds = page.get_by_role("link", name="Tell me a long story about the clouds.")
-    clouds.click()
-    expect(page.locator("[data-testid=user]")).to_have_text(["Tell me a long story about the clouds."])
-
-    expect(visitor.receipts).to_have_count(1, timeout=PATIENCE_MS)
-    expect(visitor.box).to_have_value("A draft for the rivers")
-
-
-def test_the_view_can_be_changed_while_the_reply_is_written(unhurried):
-    visitor = unhurried
-    page = visitor.open().page
-    visitor.box.fill("Tell me a long story about the harbour.")
-    visitor.box.press("Enter")
-    expect(page.locator("#live .text")).to_have_text(re.compile(r"\w{2}"), timeout=PATIENCE_MS)
-
-    page.get_by_role("radio", name="Tokens").check()
-
-    expect(visitor.panel.locator(".token.message").last).to_contain_text(".")
-    page.get_by_role("button", name="Stop").click()
-    expect(visitor.receipts).to_have_count(1)
-    expect(visitor.panel.locator(".token.message").last).to_contain_text(".")
-    expect(visitor.panel).to_contain_text("The book did not change.")
 
 
 def test_the_ledger_says_which_turns_were_left_out(browser, tmp_path, weights_data_dir):
@@ -307,25 +206,6 @@ def test_an_empty_message_is_refused_in_one_sentence_and_a_long_one_keeps_its_te
     assert visitor.box.input_value() == long
 
 
-def test_two_tabs_cannot_answer_in_one_conversation_at_once(unhurried):
-    visitor = unhurried.open()
-    visitor.box.fill("Tell me a long story about the forest.")
-    visitor.box.press("Enter")
-    expect(visitor.page.locator("#live .text")).to_have_text(re.compile(r"\w{2}"), timeout=PATIENCE_MS)
-    second = visitor.context.new_page()
-    second.goto(f"{visitor.url}/?c={visitor.conversation_id()}")
-    expect(second.locator("#live [data-testid=user]")).to_have_text("Tell me a long story about the forest.")
-    expect(second.get_by_text("Being answered.")).to_be_visible()
-
-    second.get_by_role("textbox", name="Message").fill("Me too")
-    second.get_by_role("textbox", name="Message").press("Enter")
-
-    expect(second.get_by_role("alert")).to_contain_text("Another message is being answered in this conversation")
-    expect(second.get_by_role("textbox", name="Message")).to_have_value("Me too")
-    visitor.page.get_by_role("button", name="Stop").click()
-    expect(visitor.receipts).to_have_count(1, timeout=PATIENCE_MS)
-
-
 def test_another_person_sees_nothing_of_a_conversation_whose_address_they_know(browser, visitor, app):
     visitor.open()
     visitor.set_longest_reply(4)
@@ -431,21 +311,6 @@ def test_axe_finds_nothing_on_any_page_in_light_and_in_dark(visitor):
     for path in (conversation, "/", "/compare", "/glass", "/memory", "/feedback", "/costs", "/model", "/tour"):
         visitor.open(path)
         assert axe_violations_in_both(visitor.page) == [], path
-
-
-def axe_violations_in_both(page: Page) -> list[tuple[str, str]]:
-    found = []
-    for scheme, others in (("dark", 0), ("light", 1)):
-        page.emulate_media(color_scheme=scheme)
-        expect(page.locator("body:not(.dark)")).to_have_count(others)
-        found += axe_violations(page)
-    return found
-
-
-def axe_violations(page: Page) -> list[tuple[str, str]]:
-    results = Axe().run(page).response
-    assert len(results["passes"]) > 10, "axe looked at an empty page"
-    return [(rule["id"], rule["nodes"][0]["html"]) for rule in results["violations"]]
 
 
 def test_no_request_leaves_this_computer(visitor):
