@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -95,23 +95,23 @@ class Ours:
         assert not last.error, last.error
         return [token_id for event in events if isinstance(event, TokensChosen) for token_id in event.token_ids], last
 
-    def together(self, prompts: Sequence[Sequence[int]], tokens: int) -> float:
-        """Tokens a second that several requests get together while all of them write."""
-        times: list[list[float]] = [[] for _ in prompts]
+    def together(self, prompts: Mapping[int, Sequence[int]], tokens: int) -> float:
+        """Tokens a second that several requests, each prompt under its seed, get together while all of them write."""
+        times: dict[int, list[float]] = {seed: [] for seed in prompts}
 
-        def follow(place: int) -> None:
-            sampling = Sampling(temperature=1.0, seed=place, max_new_tokens=tokens)
-            for event in self._engine.generate(tuple(prompts[place]), sampling, threading.Event(), lane=str(place)):
+        def follow(seed: int) -> None:
+            sampling = Sampling(temperature=1.0, seed=seed, max_new_tokens=tokens)
+            for event in self._engine.generate(tuple(prompts[seed]), sampling, threading.Event(), lane=str(seed)):
                 if isinstance(event, TokensChosen):
-                    _spread(times[place], len(event.token_ids))
+                    _spread(times[seed], len(event.token_ids))
 
-        threads = [threading.Thread(target=follow, args=(place,)) for place in range(len(prompts))]
+        threads = [threading.Thread(target=follow, args=(seed,)) for seed in prompts]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        begin, end = max(each[0] for each in times), min(each[-1] for each in times)
-        return sum(begin < moment <= end for each in times for moment in each) / (end - begin)
+        begin, end = max(each[0] for each in times.values()), min(each[-1] for each in times.values())
+        return sum(begin < moment <= end for each in times.values() for moment in each) / (end - begin)
 
     def close(self) -> None:
         """Stop its thread."""
